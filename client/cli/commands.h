@@ -1,0 +1,29 @@
+// The subcommands. Each Add... registers one with its flags; when it was named on the command line, parsing runs it
+// and leaves its exit code in the session. `app` and `session` must outlive the parsing.
+#ifndef HEADLIGHT_CLIENT_CLI_COMMANDS_H_
+#define HEADLIGHT_CLIENT_CLI_COMMANDS_H_
+
+#include <CLI/CLI.hpp>
+
+#include "client/cli/session.h"
+
+namespace headlight::cli {
+
+// The demo sentence through the demo layer: the maps of its heads and where each word looks.
+void AddDemo(CLI::App& app, Session& session);
+
+// One attention call.
+void AddAttend(CLI::App& app, Session& session);
+
+// Naive, flash and the double-precision reference side by side.
+void AddCompare(CLI::App& app, Session& session);
+
+// What the server is and its limits.
+void AddInfo(CLI::App& app, Session& session);
+
+// Whether the server is serving.
+void AddHealth(CLI::App& app, Session& session);
+
+}  // namespace headlight::cli
+
+#endif  // HEADLIGHT_CLIENT_CLI_COMMANDS_H_

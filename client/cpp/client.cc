@@ -1,0 +1,129 @@
+#include "client/cpp/client.h"
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/cpp/errors.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "headlight/v1/attention_service.grpc.pb.h"
+
+namespace headlight::client {
+namespace {
+
+constexpr int kMostMessageBytes = 256 << 20;
+constexpr int kMostAttempts = 4;
+
+// RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback".
+constexpr char kRetry[] = R"("methodConfig": [{
+  "name": [{"service": "headlight.v1.AttentionService"}],
+  "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+                  "retryableStatusCodes": ["UNAVAILABLE"]}
+}])";
+
+// A channel checks the health of its addresses with round_robin alone.
+constexpr char kReplicas[] =
+    R"("loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""})";
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const std::string& service_config) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
+  arguments.SetMaxSendMessageSize(-1);
+  arguments.SetInt(GRPC_ARG_PER_RPC_RETRY_BUFFER_SIZE, kMostMessageBytes);
+  arguments.SetServiceConfigJSON(service_config);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+// Runs `call(context, response)` until it succeeds, fails for good or the deadline leaves no room for another attempt.
+template <typename Response, typename Call>
+absl::StatusOr<Response> RunWithRetries(absl::Duration deadline, const Call& call) {
+  const absl::Time end = absl::Now() + deadline;
+  for (int attempt = 1;; ++attempt) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(end));
+    Response response;
+    const grpc::Status outcome = call(&context, &response);
+    if (outcome.ok()) return response;
+    absl::Status status = StatusFromGrpc(outcome, context.GetServerTrailingMetadata());
+    const std::optional<absl::Duration> delay = DetailsOf(status).retry_delay;
+    if (!absl::IsResourceExhausted(status) || !delay.has_value() || attempt == kMostAttempts ||
+        absl::Now() + *delay >= end) {
+      return status;
+    }
+    absl::SleepFor(*delay);
+  }
+}
+
+}  // namespace
+
+struct Client::Stubs {
+  std::unique_ptr<v1::AttentionService::Stub> attention;
+  std::unique_ptr<grpc::health::v1::Health::Stub> health;
+};
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
+  if (options.address.empty()) return absl::InvalidArgumentError("the address is empty");
+  if (options.deadline <= absl::ZeroDuration()) return absl::InvalidArgumentError("the deadline is not above 0");
+  auto stubs = std::make_unique<Stubs>();
+  const std::shared_ptr<grpc::Channel> plain = MakeChannel(options.address, absl::StrCat("{", kRetry, "}"));
+  // A channel that shuns whoever is not serving could not ask it how it is.
+  stubs->health = grpc::health::v1::Health::NewStub(plain);
+  stubs->attention = v1::AttentionService::NewStub(
+      options.spread_over_replicas ? MakeChannel(options.address, absl::StrCat("{", kReplicas, ", ", kRetry, "}"))
+                                   : plain);
+  return std::unique_ptr<Client>(new Client(options.deadline, std::move(stubs)));
+}
+
+Client::Client(absl::Duration deadline, std::unique_ptr<Stubs> stubs) : deadline_(deadline), stubs_(std::move(stubs)) {}
+
+Client::~Client() = default;
+
+absl::StatusOr<v1::AttendResponse> Client::Attend(const v1::AttendRequest& request) const {
+  return RunWithRetries<v1::AttendResponse>(deadline_, [&](grpc::ClientContext* context, v1::AttendResponse* response) {
+    return stubs_->attention->Attend(context, request, response);
+  });
+}
+
+absl::StatusOr<v1::CompareAlgorithmsResponse> Client::CompareAlgorithms(
+    const v1::CompareAlgorithmsRequest& request) const {
+  return RunWithRetries<v1::CompareAlgorithmsResponse>(
+      deadline_, [&](grpc::ClientContext* context, v1::CompareAlgorithmsResponse* response) {
+        return stubs_->attention->CompareAlgorithms(context, request, response);
+      });
+}
+
+absl::StatusOr<v1::GetDemoResponse> Client::GetDemo() const {
+  return RunWithRetries<v1::GetDemoResponse>(deadline_,
+                                             [&](grpc::ClientContext* context, v1::GetDemoResponse* response) {
+                                               return stubs_->attention->GetDemo(context, {}, response);
+                                             });
+}
+
+absl::StatusOr<v1::GetServerInfoResponse> Client::GetServerInfo() const {
+  return RunWithRetries<v1::GetServerInfoResponse>(
+      deadline_, [&](grpc::ClientContext* context, v1::GetServerInfoResponse* response) {
+        return stubs_->attention->GetServerInfo(context, {}, response);
+      });
+}
+
+absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::CheckHealth(
+    const std::string& service) const {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + deadline_));
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  grpc::health::v1::HealthCheckResponse response;
+  const grpc::Status outcome = stubs_->health->Check(&context, request, &response);
+  if (outcome.error_code() == grpc::StatusCode::NOT_FOUND) {
+    return grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN;
+  }
+  if (!outcome.ok()) return StatusFromGrpc(outcome, context.GetServerTrailingMetadata());
+  return response.status();
+}
+
+}  // namespace headlight::client

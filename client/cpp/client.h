@@ -1,0 +1,61 @@
+// A connection to a Headlight server: one method per call, errors as absl::Status with details (errors.h).
+//
+// The channel is set for real tensors: answers up to 256 MiB, and requests up to that size kept for a retry (gRPC's
+// defaults fail beyond 4 MiB, and silently never retry beyond 256 KiB). UNAVAILABLE is retried by gRPC, up to 4
+// attempts; RESOURCE_EXHAUSTED likewise, but only where the server said when to come back, because a message that is
+// too large carries the same code.
+#ifndef HEADLIGHT_CLIENT_CPP_CLIENT_H_
+#define HEADLIGHT_CLIENT_CPP_CLIENT_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "grpc/health/v1/health.pb.h"
+#include "headlight/v1/attention_service.pb.h"
+
+namespace headlight::client {
+
+struct ClientOptions {
+  // A gRPC target: "HOST:PORT", "unix:PATH", "dns:///NAME:PORT". The connection is not encrypted.
+  std::string address = "127.0.0.1:50051";
+  // For each call, all its attempts and the waiting between them together; above 0. InfiniteDuration: none.
+  absl::Duration deadline = absl::Seconds(60);
+  // Turn by turn to every address of the name whose grpc.health.v1 says SERVING, as for a headless Service in
+  // Kubernetes. Otherwise all calls go to the first address that answers.
+  bool spread_over_replicas = false;
+};
+
+// Thread-safe: any number of calls at once.
+class Client {
+ public:
+  // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, or a deadline that is not above 0.
+  static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
+
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // The calls of the contract. Each blocks until the answer, an error that is not to be retried, or the deadline.
+  // Errors: those of the call in the contract, UNAVAILABLE where nobody answers at the address.
+  absl::StatusOr<v1::AttendResponse> Attend(const v1::AttendRequest& request) const;
+  absl::StatusOr<v1::CompareAlgorithmsResponse> CompareAlgorithms(const v1::CompareAlgorithmsRequest& request) const;
+  absl::StatusOr<v1::GetDemoResponse> GetDemo() const;
+  absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo() const;
+
+  // What grpc.health.v1 says of a service; "" is the server as a whole. SERVICE_UNKNOWN where the server does not know
+  // it. Not retried: the answer is about now.
+  absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> CheckHealth(const std::string& service) const;
+
+ private:
+  struct Stubs;
+  Client(absl::Duration deadline, std::unique_ptr<Stubs> stubs);
+
+  const absl::Duration deadline_;
+  const std::unique_ptr<Stubs> stubs_;
+};
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_CPP_CLIENT_H_

@@ -1,0 +1,53 @@
+// The largest problem that one call may bring. Checked before anything is allocated.
+#ifndef HEADLIGHT_SERVER_BASE_LIMITS_H_
+#define HEADLIGHT_SERVER_BASE_LIMITS_H_
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace headlight {
+
+struct Limits {
+  std::int64_t max_batch = 64;
+  std::int64_t max_heads = 128;
+  std::int64_t max_head_size = 512;
+  std::int64_t max_width = 16384;
+  std::int64_t max_tokens = 16384;
+  std::int64_t max_tensor_elements = std::int64_t{1} << 28;
+  std::int64_t max_flops = 20'000'000'000'000;
+  std::int64_t max_workspace_bytes = std::int64_t{4} << 30;
+  // What the scalar reference of CompareAlgorithms may have to project.
+  std::int64_t max_reference_flops = 20'000'000'000;
+  std::int64_t max_map_requests = 8;
+  std::int64_t max_row_ranges = 64;
+  std::int64_t max_top_keys = 1024;
+  std::int64_t max_string_bytes = 128;
+  std::int64_t max_receive_bytes = std::int64_t{128} << 20;
+  std::int64_t max_response_bytes = std::int64_t{256} << 20;
+
+  // Name and value of each, in the order above.
+  std::vector<std::pair<absl::string_view, std::int64_t>> Table() const {
+    return {{"max_batch", max_batch},
+            {"max_heads", max_heads},
+            {"max_head_size", max_head_size},
+            {"max_width", max_width},
+            {"max_tokens", max_tokens},
+            {"max_tensor_elements", max_tensor_elements},
+            {"max_flops", max_flops},
+            {"max_workspace_bytes", max_workspace_bytes},
+            {"max_reference_flops", max_reference_flops},
+            {"max_map_requests", max_map_requests},
+            {"max_row_ranges", max_row_ranges},
+            {"max_top_keys", max_top_keys},
+            {"max_string_bytes", max_string_bytes},
+            {"max_receive_bytes", max_receive_bytes},
+            {"max_response_bytes", max_response_bytes}};
+  }
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_BASE_LIMITS_H_

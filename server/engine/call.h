@@ -1,0 +1,51 @@
+// What the phases of one attention call share. Private to the engine.
+#ifndef HEADLIGHT_SERVER_ENGINE_CALL_H_
+#define HEADLIGHT_SERVER_ENGINE_CALL_H_
+
+#include <vector>
+
+#include "server/base/memory.h"
+#include "server/base/tensor.h"
+#include "server/engine/data.h"
+#include "server/engine/sink.h"
+#include "server/kernels/matmul.h"
+#include "server/masks/rules.h"
+#include "server/plan/planner.h"
+#include "server/positions/rotary.h"
+
+namespace headlight {
+
+// Where finished rows of heads go: [B, H, T, Dv] or [B, T, H * Dv] of any kind.
+struct HeadsTarget {
+  HeadsView where;  // its data is written through
+  std::byte* At(std::int64_t b, std::int64_t h, std::int64_t t) const {
+    return const_cast<std::byte*>(where.At(b, h, t));
+  }
+};
+
+struct CallState {
+  const ExecutionPlan& plan;
+  AttentionData data;
+  MemoryAccount& account;
+  MatmulCache& matmuls;
+  std::vector<ScoreSink*> sinks;
+  MaskRules rules;
+
+  // Set by the phases before attention: Q of any kind (turned when its tile is loaded), K and V in float32, turned.
+  HeadsView query = {}, key = {}, value = {};
+  RotaryTable query_rotary = {};
+  RotaryTable key_rotary = {};
+
+  // What attention writes.
+  std::vector<HeadsTarget> targets = {};
+  OwnedTensor output = {};        // as the answer carries it
+  OwnedTensor log_sum_exp = {};   // [B, Hq, Tq] float32, or empty
+  OwnedTensor head_outputs = {};  // [B, Hq, Tq, Dv], or empty
+
+  const ProblemSpec& spec() const { return plan.spec; }
+  const Dimensions& dims() const { return plan.spec.dims; }
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_ENGINE_CALL_H_

@@ -1,0 +1,23 @@
+// The value half of binding: what a call brought is looked at under its ticket, as work of the pool.
+#ifndef HEADLIGHT_SERVER_ENGINE_CHECK_VALUES_H_
+#define HEADLIGHT_SERVER_ENGINE_CHECK_VALUES_H_
+
+#include <memory>
+
+#include "server/engine/data.h"
+#include "server/engine/phased_work.h"
+#include "server/problem/spec.h"
+
+namespace headlight {
+
+// A phase that fails with INVALID_ARGUMENT, naming each tensor and the first index per axis, where
+// - Q, embeddings, context, weights, biases, a learned table, or keys and values within the key lengths hold NaN or
+//   infinity;
+// - an additive mask holds NaN or +inf, or a boolean one a byte other than 0 and 1.
+// Keys and values beyond the key lengths are not read. Named layers were looked at when they were loaded.
+// `spec` and `data` outlive it.
+std::unique_ptr<Phase> MakeValueCheck(const ProblemSpec& spec, const AttentionData& data);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_ENGINE_CHECK_VALUES_H_

@@ -1,0 +1,247 @@
+#include "server/engine/prepare.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "server/engine/fill.h"
+#include "server/engine/linear.h"
+#include "server/kernels/convert.h"
+#include "server/kernels/seeded.h"
+#include "server/positions/additive.h"
+
+namespace headlight {
+namespace {
+
+constexpr std::int64_t kPiece = std::int64_t{1} << 16;
+
+const float* AsFloats(const TensorView& tensor) { return reinterpret_cast<const float*>(tensor.data); }
+
+// Items first .. first + n - 1 of a tensor, widened to where they belong in `out`.
+void Widen(const TensorView& tensor, std::int64_t first, std::int64_t n, float* out) {
+  WidenRow(tensor.kind, tensor.data + first * WidthOf(tensor.kind), out + first, n);
+}
+
+bool AddsPositions(const ProblemSpec& spec) {
+  return spec.position.kind == PositionKind::kSinusoidal || spec.position.kind == PositionKind::kLearned;
+}
+
+// Embeddings as float32 with positions added; in place where nothing is to be done.
+void PrepareEmbeddings(CallState& call, Projection& p, Fill& fill) {
+  const ProblemSpec& spec = call.spec();
+  const ProjectionSpec& projection = *spec.projection;
+  const std::int64_t width = projection.width;
+  const std::int64_t tokens = spec.dims.query_tokens;
+  const TensorView& given = call.data.embeddings;
+  if (!projection.seeded_embeddings && spec.kind == TensorKind::kF32 && !AddsPositions(spec)) {
+    p.embeddings = AsFloats(given);
+    return;
+  }
+  p.own_embeddings = FloatBuffer(call.account, MemoryUse::kProjection, spec.dims.batch * tokens * width);
+  p.embeddings = p.own_embeddings.data();
+  const auto make = [&call, &p, given, width, tokens](std::int64_t first, std::int64_t n) {
+    const ProblemSpec& s = call.spec();
+    for (std::int64_t row = first; row < first + n; ++row) {
+      float* out = p.own_embeddings.data() + row * width;
+      if (s.projection->seeded_embeddings) {
+        SeededRow({s.projection->embeddings_seed, kEmbeddingsFactor, s.kind}, row * width, width, out);
+      } else {
+        Widen(given, row * width, width, p.own_embeddings.data());
+      }
+    }
+    // Rows of one batch are consecutive positions.
+    for (std::int64_t row = first; row < first + n;) {
+      const std::int64_t token = row % tokens;
+      const std::int64_t count = std::min(first + n - row, tokens - token);
+      AddPositions(s.position, call.data.position_table, s.position.query_offset + token,
+                   {p.own_embeddings.data() + row * width, count, width, width});
+      row += count;
+    }
+  };
+  // Sines are dear: fewer rows at a time where there are some.
+  const std::int64_t items = spec.position.kind == PositionKind::kSinusoidal ? kPiece / 4 : kPiece;
+  fill.Add(spec.dims.batch * tokens, std::max<std::int64_t>(1, items / width), make);
+}
+
+void PrepareContext(CallState& call, Projection& p, Fill& fill) {
+  const ProblemSpec& spec = call.spec();
+  p.context = p.embeddings;
+  if (!spec.projection->has_context) return;
+  const TensorView& given = call.data.context;
+  p.context = AsFloats(given);
+  if (spec.kind == TensorKind::kF32) return;
+  const std::int64_t count = spec.dims.batch * spec.dims.key_tokens * spec.projection->context_width;
+  p.own_context = FloatBuffer(call.account, MemoryUse::kProjection, count);
+  p.context = p.own_context.data();
+  fill.Add(count, kPiece,
+           [given, &p](std::int64_t first, std::int64_t n) { Widen(given, first, n, p.own_context.data()); });
+}
+
+// Query, key, value and output matrices as float32: given, widened or seeded.
+void PrepareWeights(CallState& call, Projection& p, Fill& fill) {
+  const ProblemSpec& spec = call.spec();
+  const Dimensions& d = spec.dims;
+  const ProjectionSpec& projection = *spec.projection;
+  struct Matrix {
+    std::int64_t fan_in, fan_out;
+    const TensorView* given;
+    const float** place;
+  };
+  const LayerViews& layer = call.data.layer;
+  const Matrix matrices[] = {
+      {projection.width, d.query_heads * d.head_size, &layer.query, &p.query},
+      {projection.context_width, d.key_value_heads * d.head_size, &layer.key, &p.key},
+      {projection.context_width, d.key_value_heads * d.value_head_size, &layer.value, &p.value},
+      {d.query_heads * d.value_head_size, projection.output_width, &layer.output, &p.output},
+  };
+  const bool seeded = projection.weights == WeightsSource::kSeeded;
+  const auto is_own = [seeded](const Matrix& m) { return seeded || m.given->kind != TensorKind::kF32; };
+  std::int64_t own = 0;
+  for (const Matrix& m : matrices) own += is_own(m) ? m.fan_in * m.fan_out : 0;
+  p.own_weights = FloatBuffer(call.account, MemoryUse::kProjection, own);
+  float* next = p.own_weights.data();
+  std::int64_t stream = 0;
+  for (const Matrix& m : matrices) {
+    const std::int64_t count = m.fan_in * m.fan_out;
+    if (count == 0) continue;
+    if (!is_own(m)) {
+      *m.place = AsFloats(*m.given);
+      continue;
+    }
+    *m.place = next;
+    if (seeded) {
+      const float factor = WeightsFactor(m.fan_in, m.fan_out);
+      fill.Add(count, kPiece, [&call, next, stream, factor](std::int64_t first, std::int64_t n) {
+        const ProblemSpec& s = call.spec();
+        SeededRow({s.projection->weights_seed, factor, s.kind}, stream + first, n, next + first);
+      });
+    } else {
+      fill.Add(count, kPiece,
+               [given = *m.given, next](std::int64_t first, std::int64_t n) { Widen(given, first, n, next); });
+    }
+    next += count;
+    stream += count;
+  }
+}
+
+// Q, K and V from the prepared embeddings.
+void Project(CallState& call, Projection& p, PhasedWork& work) {
+  const ProblemSpec& spec = call.spec();
+  const Dimensions& d = spec.dims;
+  const LayerViews& layer = call.data.layer;
+  auto linear = std::make_unique<Linear>(call.matmuls, call.plan.projection_blocks);
+  const auto add = [&](std::int64_t tokens, std::int64_t fan_in, std::int64_t fan_out, const float* input,
+                       const float* weights, const TensorView& bias) {
+    FloatBuffer rows(call.account, MemoryUse::kProjection, d.batch * tokens * fan_out);
+    auto* output = reinterpret_cast<std::byte*>(rows.data());
+    linear->Add({d.batch, tokens, fan_in, fan_out, input, weights, bias, TensorKind::kF32, output});
+    return rows;
+  };
+  const std::int64_t width = spec.projection->width;
+  const std::int64_t context_width = spec.projection->context_width;
+  p.query_rows = add(d.query_tokens, width, d.query_heads * d.head_size, p.embeddings, p.query, layer.query_bias);
+  p.key_rows = add(d.key_tokens, context_width, d.key_value_heads * d.head_size, p.context, p.key, layer.key_bias);
+  p.value_rows =
+      add(d.key_tokens, context_width, d.key_value_heads * d.value_head_size, p.context, p.value, layer.value_bias);
+  work.Add(std::move(linear));
+  call.query = ViewFloats(p.query_rows, HeadLayout::kTokenMajor, d.query_heads, d.query_tokens, d.head_size);
+  call.key = ViewFloats(p.key_rows, HeadLayout::kTokenMajor, d.key_value_heads, d.key_tokens, d.head_size);
+  call.value = ViewFloats(p.value_rows, HeadLayout::kTokenMajor, d.key_value_heads, d.key_tokens, d.value_head_size);
+}
+
+// Cosines and sines of every position, in pieces.
+void FillRotary(RotaryTable& table, std::int64_t count, std::int64_t rotary_size, Fill& fill) {
+  const std::int64_t rows = std::max<std::int64_t>(1, kPiece / 4 / rotary_size);
+  fill.Add(count, rows, [&table](std::int64_t first, std::int64_t n) { table.Fill(first, first + n); });
+}
+
+// K or V of Q, K, V input as float32 rows [B, Hkv, Tk, size] of their own; K turned. Keys beyond the key lengths stay
+// unwritten and unread.
+HeadsView Pack(CallState& call, const HeadsView& from, std::int64_t size, bool turn, FloatBuffer& rows, Fill& fill) {
+  const Dimensions& d = call.dims();
+  rows = FloatBuffer(call.account, MemoryUse::kPacked, d.batch * d.key_value_heads * d.key_tokens * size);
+  const HeadsView to = ViewFloats(rows, HeadLayout::kHeadMajor, d.key_value_heads, d.key_tokens, size);
+  const std::int64_t piece = std::max<std::int64_t>(1, kPiece / size);
+  for (std::int64_t b = 0; b < d.batch; ++b) {
+    for (std::int64_t h = 0; h < d.key_value_heads; ++h) {
+      fill.Add(call.spec().KeyLength(b), piece,
+               [&call, from, to, size, turn, b, h](std::int64_t first, std::int64_t n) {
+                 for (std::int64_t t = first; t < first + n; ++t) {
+                   auto* out = const_cast<float*>(to.FloatsAt(b, h, t));
+                   WidenRow(from.kind, from.At(b, h, t), out, size);
+                   if (turn) call.key_rotary.Turn(t, out);
+                 }
+               });
+    }
+  }
+  return to;
+}
+
+// Projected keys are turned where they are.
+void TurnProjectedKeys(CallState& call, PhasedWork& work) {
+  const Dimensions& d = call.dims();
+  auto turn = std::make_unique<Fill>();
+  const std::int64_t piece = std::max<std::int64_t>(1, kPiece / (d.key_value_heads * d.head_size));
+  turn->Add(d.batch * d.key_tokens, piece, [&call](std::int64_t first, std::int64_t n) {
+    const Dimensions& dims = call.dims();
+    for (std::int64_t row = first; row < first + n; ++row) {
+      const std::int64_t token = row % dims.key_tokens;
+      for (std::int64_t h = 0; h < dims.key_value_heads; ++h) {
+        call.key_rotary.Turn(token, const_cast<float*>(call.key.FloatsAt(row / dims.key_tokens, h, token)));
+      }
+    }
+  });
+  work.Add(std::move(turn));
+}
+
+}  // namespace
+
+void AddProjection(CallState& call, Projection& projection, PhasedWork& work) {
+  auto fill = std::make_unique<Fill>();
+  PrepareEmbeddings(call, projection, *fill);
+  PrepareContext(call, projection, *fill);
+  PrepareWeights(call, projection, *fill);
+  work.Add(std::move(fill));
+  Project(call, projection, work);
+}
+
+void AddPacking(CallState& call, Packed& packed, PhasedWork& work) {
+  const ProblemSpec& spec = call.spec();
+  const Dimensions& d = spec.dims;
+  const bool rotary = spec.position.kind == PositionKind::kRotary;
+  if (rotary) {
+    auto tables = std::make_unique<Fill>();
+    const std::int64_t size = spec.position.rotary_size;
+    call.query_rotary = RotaryTable(call.account, spec.position, spec.position.query_offset, d.query_tokens);
+    call.key_rotary = RotaryTable(call.account, spec.position, spec.position.key_offset, d.key_tokens);
+    FillRotary(call.query_rotary, d.query_tokens, size, *tables);
+    FillRotary(call.key_rotary, d.key_tokens, size, *tables);
+    work.Add(std::move(tables));
+  }
+  if (spec.projection.has_value()) {
+    if (rotary) TurnProjectedKeys(call, work);
+    return;
+  }
+  const auto view = [&](const TensorView& tensor, std::int64_t heads, std::int64_t tokens, std::int64_t size) {
+    return ViewHeads(tensor.kind, tensor.data, spec.layout, heads, tokens, size);
+  };
+  call.query = view(call.data.query, d.query_heads, d.query_tokens, d.head_size);
+  call.key = view(call.data.key, d.key_value_heads, d.key_tokens, d.head_size);
+  call.value = view(call.data.value, d.key_value_heads, d.key_tokens, d.value_head_size);
+  auto fill = std::make_unique<Fill>();
+  const bool widen = spec.kind != TensorKind::kF32;
+  if (widen || rotary) call.key = Pack(call, call.key, d.head_size, rotary, packed.keys, *fill);
+  if (widen) call.value = Pack(call, call.value, d.value_head_size, false, packed.values, *fill);
+  work.Add(std::move(fill));
+}
+
+void AddOutputProjection(CallState& call, Projection& projection, PhasedWork& work) {
+  const Dimensions& d = call.dims();
+  auto linear = std::make_unique<Linear>(call.matmuls, call.plan.projection_blocks);
+  linear->Add({d.batch, d.query_tokens, d.query_heads * d.value_head_size, call.spec().projection->output_width,
+               projection.concat.data(), projection.output, call.data.layer.output_bias, call.output.kind,
+               reinterpret_cast<std::byte*>(call.output.bytes.data())});
+  work.Add(std::move(linear));
+}
+
+}  // namespace headlight

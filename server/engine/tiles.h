@@ -1,0 +1,72 @@
+// One lane's tiles: a block of query rows, a span of keys and values, their scores and the accumulator, all in the
+// lane's scratch. Naive and flash are two orders of the same steps.
+#ifndef HEADLIGHT_SERVER_ENGINE_TILES_H_
+#define HEADLIGHT_SERVER_ENGINE_TILES_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "server/engine/call.h"
+#include "server/engine/phased_work.h"
+
+namespace headlight {
+
+// A block of query rows of one head.
+struct QueryBlock {
+  std::int64_t batch = 0;
+  std::int64_t head = 0;
+  Range rows;
+  std::int64_t padded_rows = 0;
+  Range keys;  // all that any of the rows may see
+
+  std::int64_t padded(std::int64_t count) const { return RoundUp(count, kTailKeys); }
+};
+
+// How many query blocks a call has, and which one a task is: blocks of a head are neighbours.
+std::int64_t QueryBlocks(const CallState& call);
+QueryBlock QueryBlockOf(const CallState& call, std::int64_t task);
+
+// The lane's scratch, cut up: what planner.cc counted.
+class Tiles {
+ public:
+  Tiles(CallState& call, Lane& lane);
+
+  float* query() const { return query_; }           // [tile rows, D], scaled and turned
+  Matrix<float> scores() const { return scores_; }  // [tile rows, tile keys]
+  Matrix<float> output() const { return output_; }  // [tile rows, Dv]: sums, until divided
+  float* largest() const { return largest_; }       // [tile rows]: the largest score seen
+  float* sums() const { return sums_; }             // [tile rows]: sum of exponentials
+
+  // Loads the block's query rows (scaled, turned, padded with zeros) and resets output, largest and sums.
+  void Start(const QueryBlock& block);
+
+  // Scores of the block against a tile of keys: products, ALiBi, masks. Hands them to the sinks. False: the rules let
+  // no row see any of the keys, and nothing was computed.
+  absl::StatusOr<bool> Score(const QueryBlock& block, Range keys);
+
+  // output += scores (now weights, padded with zeros) x values of the tile.
+  absl::Status Blend(const QueryBlock& block, Range keys);
+
+  // Divides the output by the sums, writes it to every target, and tells the sinks the log-sum-exp.
+  void Finish(const QueryBlock& block);
+
+ private:
+  // Rows of K or V as a matrix of padded(keys) rows: in place where there is no tail, else copied and padded.
+  Matrix<const float> LoadRows(const QueryBlock& block, const HeadsView& heads, Range keys, std::int64_t size,
+                               float* padding) const;
+  bool SinksWant(const QueryBlock& block) const;
+
+  CallState& call_;
+  Lane& lane_;
+  float* query_;
+  Matrix<float> scores_;
+  Matrix<float> output_;
+  float* key_padding_;
+  float* value_padding_;
+  float* largest_;
+  float* sums_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_ENGINE_TILES_H_

@@ -1,0 +1,166 @@
+#include "server/kernels/rows.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "server/kernels/simd_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "server/kernels/rows.cc"
+// clang-format off
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "hwy/contrib/math/math-inl.h"
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace headlight {
+namespace HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Tag = hn::ScalableTag<float>;
+
+// Calls full(i) for every whole vector and tail(i, count) for what is left.
+template <typename Full, typename Tail>
+HWY_INLINE void ForVectors(std::int64_t n, Full full, Tail tail) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag()));
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) full(i);
+  if (i < n) tail(i, static_cast<std::size_t>(n - i));
+}
+
+// A vector whose first `count` lanes are loaded and whose others are `fill`.
+HWY_INLINE hn::Vec<Tag> LoadTail(const float* from, std::size_t count, float fill) {
+  HWY_ALIGN float lanes[hn::MaxLanes(Tag())];
+  hn::Store(hn::Set(Tag(), fill), Tag(), lanes);
+  std::memcpy(lanes, from, count * sizeof(float));
+  return hn::Load(Tag(), lanes);
+}
+
+HWY_INLINE void StoreTail(hn::Vec<Tag> v, float* to, std::size_t count) {
+  HWY_ALIGN float lanes[hn::MaxLanes(Tag())];
+  hn::Store(v, Tag(), lanes);
+  std::memcpy(to, lanes, count * sizeof(float));
+}
+
+// out[i] = f(in[i], i) for vectors.
+template <typename F>
+HWY_INLINE void Map(const float* in, float* out, std::int64_t n, F f) {
+  ForVectors(
+      n, [&](std::int64_t i) { hn::StoreU(f(hn::LoadU(Tag(), in + i), i), Tag(), out + i); },
+      [&](std::int64_t i, std::size_t count) { StoreTail(f(LoadTail(in + i, count, 0), i), out + i, count); });
+}
+
+float RowMaxT(const float* row, std::int64_t n) {
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  auto most = hn::Set(Tag(), kLowest);
+  ForVectors(
+      n, [&](std::int64_t i) { most = hn::Max(most, hn::LoadU(Tag(), row + i)); },
+      [&](std::int64_t i, std::size_t count) { most = hn::Max(most, LoadTail(row + i, count, kLowest)); });
+  return hn::GetLane(hn::MaxOfLanes(Tag(), most));
+}
+
+float ExpAndSumT(float* row, std::int64_t n, float shift) {
+  const auto by = hn::Set(Tag(), shift);
+  auto sum = hn::Zero(Tag());
+  ForVectors(
+      n,
+      [&](std::int64_t i) {
+        const auto e = hn::Exp(Tag(), hn::Sub(hn::LoadU(Tag(), row + i), by));
+        hn::StoreU(e, Tag(), row + i);
+        sum = hn::Add(sum, e);
+      },
+      [&](std::int64_t i, std::size_t count) {
+        constexpr float kNothing = -std::numeric_limits<float>::infinity();
+        const auto e = hn::Exp(Tag(), hn::Sub(LoadTail(row + i, count, kNothing), by));
+        StoreTail(e, row + i, count);
+        sum = hn::Add(sum, e);
+      });
+  return hn::GetLane(hn::SumOfLanes(Tag(), sum));
+}
+
+void ScaleIntoT(const float* in, float* out, std::int64_t n, float factor) {
+  const auto by = hn::Set(Tag(), factor);
+  Map(in, out, n, [by](hn::Vec<Tag> v, std::int64_t) HWY_ATTR { return hn::Mul(v, by); });
+}
+
+void AddRowT(float* row, const float* other, std::int64_t n) {
+  ForVectors(
+      n,
+      [&](std::int64_t i) {
+        hn::StoreU(hn::Add(hn::LoadU(Tag(), row + i), hn::LoadU(Tag(), other + i)), Tag(), row + i);
+      },
+      [&](std::int64_t i, std::size_t count) {
+        StoreTail(hn::Add(LoadTail(row + i, count, 0), LoadTail(other + i, count, 0)), row + i, count);
+      });
+}
+
+void SubtractDistanceT(float* row, std::int64_t n, float slope, float first) {
+  const auto by = hn::Set(Tag(), slope);
+  Map(row, row, n, [by, first](hn::Vec<Tag> v, std::int64_t i) HWY_ATTR {
+    const auto distance = hn::Abs(hn::Iota(Tag(), first + static_cast<float>(i)));
+    return hn::NegMulAdd(by, distance, v);
+  });
+}
+
+std::int64_t FirstNonFiniteT(const float* row, std::int64_t n) {
+  // x - x is 0 for a finite x and NaN otherwise, and NaN stays in a sum.
+  auto trace = hn::Zero(Tag());
+  constexpr std::int64_t kBlock = 1024;
+  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
+    const std::int64_t count = n - begin < kBlock ? n - begin : kBlock;
+    ForVectors(
+        count,
+        [&](std::int64_t i) {
+          const auto v = hn::LoadU(Tag(), row + begin + i);
+          trace = hn::Add(trace, hn::Sub(v, v));
+        },
+        [&](std::int64_t i, std::size_t rest) {
+          const auto v = LoadTail(row + begin + i, rest, 0);
+          trace = hn::Add(trace, hn::Sub(v, v));
+        });
+    if (hn::GetLane(hn::SumOfLanes(Tag(), trace)) == 0) continue;
+    for (std::int64_t i = begin; i < begin + count; ++i) {
+      if (!std::isfinite(row[i])) return i;
+    }
+  }
+  return n;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace headlight
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace headlight {
+
+HWY_EXPORT(RowMaxT);
+HWY_EXPORT(ExpAndSumT);
+HWY_EXPORT(ScaleIntoT);
+HWY_EXPORT(AddRowT);
+HWY_EXPORT(SubtractDistanceT);
+HWY_EXPORT(FirstNonFiniteT);
+
+float RowMax(const float* row, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(RowMaxT)(row, n); }
+
+float ExpAndSum(float* row, std::int64_t n, float shift) { return HWY_DYNAMIC_DISPATCH(ExpAndSumT)(row, n, shift); }
+
+void ScaleRow(float* row, std::int64_t n, float factor) { ScaleInto(row, row, n, factor); }
+
+void ScaleInto(const float* in, float* out, std::int64_t n, float factor) {
+  HWY_DYNAMIC_DISPATCH(ScaleIntoT)(in, out, n, factor);
+}
+
+void AddRow(float* row, const float* other, std::int64_t n) { HWY_DYNAMIC_DISPATCH(AddRowT)(row, other, n); }
+
+void SubtractDistance(float* row, std::int64_t n, float slope, float first) {
+  HWY_DYNAMIC_DISPATCH(SubtractDistanceT)(row, n, slope, first);
+}
+
+std::int64_t FirstNonFinite(const float* row, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(FirstNonFiniteT)(row, n); }
+
+}  // namespace headlight
+#endif  // HWY_ONCE

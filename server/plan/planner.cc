@@ -1,0 +1,205 @@
+#include "server/plan/planner.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "server/base/errors.h"
+#include "server/masks/rules.h"
+
+namespace headlight {
+namespace {
+
+constexpr std::int64_t kFloat = sizeof(float);
+constexpr std::int64_t kReferenceFlops = 2'000'000'000;
+// Protobuf's framing around one map and around one answer, generously.
+constexpr std::int64_t kMapOverhead = 128;
+constexpr std::int64_t kAnswerOverhead = 2048;
+
+std::string InputField(const ProblemSpec& spec) {
+  return spec.projection.has_value() ? "self_attention" : "query_key_value";
+}
+
+// Scratch of one lane in the attention phase: Q tile, scores, accumulator, padded K and V tiles, maximum and sum.
+std::int64_t AttentionScratch(const Dimensions& d, TileSize tile) {
+  return kFloat * (tile.query_rows * (d.head_size + tile.keys + d.value_head_size + 2) +
+                   tile.keys * (d.head_size + d.value_head_size));
+}
+
+// Scratch of one lane in a projection: padded input rows and one block of results.
+std::int64_t ProjectionScratch(const ProblemSpec& spec, ProjectionBlocks blocks) {
+  const std::int64_t concat = spec.dims.query_heads * spec.dims.value_head_size;
+  const std::int64_t widest = std::max({spec.projection->width, spec.projection->context_width, concat});
+  return kFloat * blocks.rows * (widest + blocks.columns);
+}
+
+ProjectionBlocks ChooseProjectionBlocks(const ProblemSpec& spec) {
+  const std::int64_t concat = spec.dims.query_heads * spec.dims.value_head_size;
+  const std::int64_t deepest = std::max({spec.projection->width, spec.projection->context_width, concat});
+  // 64 x 2048 x 256 x 2 is 67 MFLOP, under a millisecond on one core of the machines this is meant for.
+  if (deepest <= 2048) return {64, 256};
+  if (deepest <= 4096) return {32, 256};
+  return {8, 256};
+}
+
+std::int64_t ProjectionBytes(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  const ProjectionSpec& p = *spec.projection;
+  const bool widen = spec.kind != TensorKind::kF32;
+  const bool adds_positions =
+      spec.position.kind == PositionKind::kSinusoidal || spec.position.kind == PositionKind::kLearned;
+  const std::int64_t q_width = d.query_heads * d.head_size;
+  const std::int64_t kv_width = d.key_value_heads * (d.head_size + d.value_head_size);
+  const std::int64_t concat = d.query_heads * d.value_head_size;
+  std::int64_t floats = d.batch * (d.query_tokens * q_width + d.key_tokens * kv_width);
+  if (widen || adds_positions || p.seeded_embeddings) floats += d.batch * d.query_tokens * p.width;
+  if (p.has_context && widen) floats += d.batch * d.key_tokens * p.context_width;
+  if (p.weights == WeightsSource::kSeeded || (p.weights == WeightsSource::kExplicit && widen)) {
+    floats += p.width * q_width + p.context_width * kv_width + concat * p.output_width;
+  }
+  if (p.output_width > 0) floats += d.batch * d.query_tokens * concat;
+  return floats * kFloat;
+}
+
+std::int64_t PackedBytes(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  std::int64_t floats = 0;
+  const bool rotary = spec.position.kind == PositionKind::kRotary;
+  if (rotary) floats += (d.query_tokens + d.key_tokens) * spec.position.rotary_size;
+  if (!spec.projection.has_value()) {
+    const bool widen = spec.kind != TensorKind::kF32;
+    if (widen || rotary) floats += d.batch * d.key_value_heads * d.key_tokens * d.head_size;
+    if (widen) floats += d.batch * d.key_value_heads * d.key_tokens * d.value_head_size;
+  }
+  return floats * kFloat;
+}
+
+std::int64_t ResponseBytes(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  const OutputSpec& o = spec.outputs;
+  const std::int64_t width = WidthOf(o.kind);
+  const std::int64_t rows = d.batch * d.query_heads * d.query_tokens;
+  std::int64_t bytes = kAnswerOverhead;
+  if (o.output) bytes += ElementCount(spec.OutputShape()).value_or(0) * width;
+  if (o.log_sum_exp) bytes += rows * kFloat;
+  if (o.head_outputs) bytes += rows * d.value_head_size * width;
+  for (const MapSpec& map : o.maps) {
+    std::int64_t per_head = 0;
+    for (const Range& range : map.rows) {
+      const std::int64_t row = map.top_k == 0 ? map.keys.size() * width : map.top_k * 2 * kFloat + kFloat;
+      per_head += range.size() * row + kMapOverhead;
+    }
+    bytes += per_head * static_cast<std::int64_t>(map.heads.size() * map.batches.size());
+  }
+  return bytes;
+}
+
+std::pair<Algorithm, absl::string_view> ChooseAlgorithm(const ProblemSpec& spec, TileSize tile) {
+  if (spec.algorithm.has_value()) return {*spec.algorithm, "asked for"};
+  if (spec.dims.query_tokens <= tile.query_rows && spec.dims.key_tokens <= tile.keys) {
+    return {Algorithm::kNaive, "the grid of a head fits one tile: there is nothing to save"};
+  }
+  return {Algorithm::kFlash, "the grid of a head is larger than a tile: flash never holds it"};
+}
+
+absl::Status CheckCost(const ExecutionPlan& plan, const Limits& limits) {
+  Violations violations;
+  if (plan.flops > limits.max_flops) {
+    violations.AddTooExpensive(InputField(plan.spec), absl::StrCat(plan.flops, " FLOPs"),
+                               absl::StrCat("at most ", limits.max_flops, " FLOPs a call"));
+  }
+  const std::int64_t workspace = plan.WorkspaceTotal(1);
+  if (workspace > limits.max_workspace_bytes) {
+    const bool grid = plan.bytes.grid > limits.max_workspace_bytes / 2;
+    violations.AddTooExpensive(
+        grid ? "options.algorithm" : InputField(plan.spec), absl::StrCat(workspace, " bytes of workspace"),
+        absl::StrCat("at most ", limits.max_workspace_bytes, grid ? " (flash needs no grid)" : ""));
+  }
+  if (!violations.empty()) return violations.ToStatus();
+  if (plan.response_bytes <= plan.spec.outputs.max_response_bytes) return absl::OkStatus();
+  ErrorDetails details;
+  details.reason = ErrorReason::kResponseTooLarge;
+  const Violation violation{"outputs", absl::StrCat("an answer of ", plan.response_bytes, " bytes"),
+                            absl::StrCat("at most ", plan.spec.outputs.max_response_bytes, " bytes")};
+  details.violations = {violation};
+  details.violation_count = 1;
+  details.metadata["limit_bytes"] = absl::StrCat(plan.spec.outputs.max_response_bytes);
+  details.metadata["response_bytes"] = absl::StrCat(plan.response_bytes);
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   absl::StrCat(violation.field, ": got ", violation.got, ", expected ", violation.expected), details);
+}
+
+}  // namespace
+
+TileSize ChooseTile(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  const std::int64_t widest = std::max(d.head_size, d.value_head_size);
+  const std::int64_t most = spec.mask.causal.has_value() ? 256 : 512;
+  // A tile of K or V stays within 32,768 floats: what one lane holds then stays under 1 MiB for every head size.
+  const std::int64_t keys = std::clamp<std::int64_t>(32768 / widest / 64 * 64, 64, most);
+  return {std::min<std::int64_t>(64, RoundUp(d.query_tokens, kTailRows)),
+          std::min(keys, RoundUp(d.key_tokens, kTailKeys))};
+}
+
+std::int64_t ProjectionFlops(const ProblemSpec& spec) {
+  if (!spec.projection.has_value()) return 0;
+  const Dimensions& d = spec.dims;
+  const ProjectionSpec& p = *spec.projection;
+  const std::int64_t query_rows = d.batch * d.query_tokens;
+  const std::int64_t key_rows = d.batch * d.key_tokens;
+  return 2 * (query_rows * p.width * d.query_heads * d.head_size +
+              key_rows * p.context_width * d.key_value_heads * (d.head_size + d.value_head_size) +
+              query_rows * d.query_heads * d.value_head_size * p.output_width);
+}
+
+absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits) {
+  ExecutionPlan plan(std::move(checked));
+  const ProblemSpec& spec = plan.spec;
+  const Dimensions& d = spec.dims;
+  plan.tile = ChooseTile(spec);
+  std::tie(plan.algorithm, plan.reason) = ChooseAlgorithm(spec, plan.tile);
+  plan.score_grid_bytes = d.batch * d.query_heads * d.query_tokens * d.key_tokens * kFloat;
+  plan.bytes.scratch_per_lane = AttentionScratch(d, plan.tile);
+  if (plan.algorithm == Algorithm::kNaive) plan.bytes.grid = plan.score_grid_bytes;
+  plan.bytes.packed = PackedBytes(spec);
+  if (spec.projection.has_value()) {
+    plan.projection_blocks = ChooseProjectionBlocks(spec);
+    plan.bytes.projection = ProjectionBytes(spec);
+    plan.bytes.scratch_per_lane =
+        std::max(plan.bytes.scratch_per_lane, ProjectionScratch(spec, plan.projection_blocks));
+  }
+  const std::int64_t pairs = MaskRules(spec).VisiblePairs();
+  plan.flops = 2 * pairs * d.query_heads * (d.head_size + d.value_head_size) + ProjectionFlops(spec);
+  plan.response_bytes = ResponseBytes(spec);
+  if (absl::Status status = CheckCost(plan, limits); !status.ok()) return status;
+  return plan;
+}
+
+absl::StatusOr<ReferencePlan> PlanReference(const ProblemSpec& spec, const Limits& limits) {
+  const Dimensions& d = spec.dims;
+  const std::int64_t pairs = MaskRules(spec).VisiblePairs();
+  std::int64_t fixed = 0;
+  std::int64_t row_flops = 0;
+  ReferencePlan plan;
+  plan.rows_total = d.batch * d.query_tokens;
+  if (spec.projection.has_value()) {
+    const ProjectionSpec& p = *spec.projection;
+    fixed = 2 * d.batch * d.key_tokens * p.context_width * d.key_value_heads * (d.head_size + d.value_head_size);
+    row_flops = (ProjectionFlops(spec) - fixed) / plan.rows_total;
+  }
+  if (fixed > limits.max_reference_flops) {
+    Violations violations;
+    violations.AddTooExpensive(InputField(spec), absl::StrCat(fixed, " FLOPs to project keys and values in double"),
+                               absl::StrCat("at most ", limits.max_reference_flops));
+    return violations.ToStatus();
+  }
+  row_flops += 2 * pairs * d.query_heads * (d.head_size + d.value_head_size) / plan.rows_total;
+  const std::int64_t left = std::max<std::int64_t>(kReferenceFlops - fixed, 0);
+  plan.rows = std::clamp<std::int64_t>(left / std::max<std::int64_t>(row_flops, 1), 1, plan.rows_total);
+  plan.flops = fixed + plan.rows * row_flops;
+  return plan;
+}
+
+}  // namespace headlight

@@ -1,0 +1,82 @@
+// What will be computed and what it will take, from the checked problem alone. Pure functions: no tensor data, clocks,
+// queues, threads or caches found, so the same problem always gets the same tiles and with them the same bits.
+#ifndef HEADLIGHT_SERVER_PLAN_PLANNER_H_
+#define HEADLIGHT_SERVER_PLAN_PLANNER_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/base/limits.h"
+#include "server/problem/spec.h"
+
+namespace headlight {
+
+// A tile of scores. Tails are padded with zeros to multiples of kTailRows and kTailKeys, so few shapes occur.
+struct TileSize {
+  std::int64_t query_rows = 0;
+  std::int64_t keys = 0;
+};
+inline constexpr std::int64_t kTailRows = 16;
+inline constexpr std::int64_t kTailKeys = 16;
+
+// Blocks of a projection: fixed height (tails padded), columns so that one block stays under a millisecond.
+struct ProjectionBlocks {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+};
+
+// Bytes of workspace beyond input and output.
+struct WorkspaceBytes {
+  std::int64_t scratch_per_lane = 0;  // tiles and accumulators of one worker
+  std::int64_t grid = 0;              // naive: B x Hq x Tq x Tk x 4; flash: 0
+  std::int64_t packed = 0;            // widened or turned K and V, rotary tables
+  std::int64_t projection = 0;        // widened embeddings and weights, Q, K, V, concatenation
+};
+
+class ExecutionPlan {
+ public:
+  ProblemSpec spec;
+  Algorithm algorithm = Algorithm::kFlash;
+  absl::string_view reason;  // why this algorithm; static text
+  TileSize tile;
+  ProjectionBlocks projection_blocks;
+  WorkspaceBytes bytes;
+  std::int64_t flops = 0;             // 2 x visible pairs x Hq x (D + Dv), and 2 x rows x fan-in x fan-out
+  std::int64_t score_grid_bytes = 0;  // what the full grid would take
+  std::int64_t response_bytes = 0;
+
+  // Workspace with `lanes` workers.
+  std::int64_t WorkspaceTotal(std::int64_t lanes) const {
+    return bytes.scratch_per_lane * lanes + bytes.grid + bytes.packed + bytes.projection;
+  }
+
+ private:
+  explicit ExecutionPlan(ProblemSpec checked) : spec(std::move(checked)) {}
+  friend absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec spec, const Limits& limits);
+};
+
+// The third stage of a call.
+// Errors: INVALID_ARGUMENT with REQUEST_TOO_EXPENSIVE (FLOPs, workspace) or RESPONSE_TOO_LARGE.
+absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec spec, const Limits& limits);
+
+// The tile of a problem, from a fixed table; both algorithms use it.
+TileSize ChooseTile(const ProblemSpec& spec);
+
+// FLOPs of the four projections; 0 for Q, K, V input.
+std::int64_t ProjectionFlops(const ProblemSpec& spec);
+
+// Which rows of the output the double reference computes.
+struct ReferencePlan {
+  std::int64_t rows_total = 0;  // B x Tq
+  std::int64_t rows = 0;        // evenly spread: row i is at i x rows_total / rows
+  std::int64_t flops = 0;
+};
+
+// All rows up to 2e9 FLOPs, else as many as fit, at least one.
+// Errors: INVALID_ARGUMENT with REQUEST_TOO_EXPENSIVE where keys and values alone take more than the limit.
+absl::StatusOr<ReferencePlan> PlanReference(const ProblemSpec& spec, const Limits& limits);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_PLAN_PLANNER_H_

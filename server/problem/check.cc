@@ -1,0 +1,114 @@
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "server/problem/checker.h"
+#include "server/problem/spec.h"
+
+namespace headlight {
+
+bool Checker::Tensor(absl::string_view field, const TensorForm& form, int least_rank, int most_rank) {
+  const std::string path = absl::StrCat(field, ".shape");
+  const int rank = static_cast<int>(form.shape.size());
+  if (rank < least_rank || rank > most_rank) {
+    Report(path, absl::StrCat("rank ", rank, " ", ToString(form.shape)),
+           least_rank == most_rank ? absl::StrCat("rank ", least_rank)
+                                   : absl::StrCat("rank ", least_rank, " to ", most_rank));
+    return false;
+  }
+  for (const std::int64_t size : form.shape) {
+    if (size < 1) {
+      Report(path, ToString(form.shape), "every axis at least 1");
+      return false;
+    }
+  }
+  const std::optional<std::int64_t> count = ElementCount(form.shape);
+  if (!count.has_value() || *count > limits.max_tensor_elements) {
+    violations.AddTooExpensive(path, ToString(form.shape),
+                               absl::StrCat("at most ", limits.max_tensor_elements, " elements"));
+    return false;
+  }
+  const std::int64_t bytes = *count * WidthOf(form.kind);
+  if (form.payload_bytes.has_value() && *form.payload_bytes != bytes) {
+    Report(absl::StrCat(field, ".data"), absl::StrCat(*form.payload_bytes, " bytes"),
+           absl::StrCat(bytes, " bytes for ", ToString(form.shape), " of ", NameOf(form.kind)));
+  }
+  return true;
+}
+
+bool Checker::Numbers(absl::string_view field, const std::optional<TensorForm>& form, int least_rank, int most_rank) {
+  if (!form.has_value()) {
+    Report(field, "nothing", "a tensor with data");
+    return false;
+  }
+  if (form->kind == TensorKind::kBool) {
+    Report(absl::StrCat(field, ".data"), "bool", "f32, f16 or bf16");
+  } else if (!kind_known) {
+    spec.kind = form->kind;
+    kind_known = true;
+  } else if (form->kind != spec.kind) {
+    Report(absl::StrCat(field, ".data"), std::string(NameOf(form->kind)),
+           absl::StrCat(NameOf(spec.kind), " like the first tensor: one kind a request"));
+  }
+  return Tensor(field, *form, least_rank, most_rank);
+}
+
+bool Checker::InLimit(absl::string_view field, std::int64_t value, std::int64_t low, std::int64_t high,
+                      absl::string_view what) {
+  if (value >= low && value <= high) return true;
+  const std::string got = absl::StrCat(what, value);
+  const std::string expected = absl::StrCat(low, " to ", high);
+  if (value > high) {
+    violations.AddTooExpensive(std::string(field), got, expected);
+  } else {
+    Report(field, got, expected);
+  }
+  return false;
+}
+
+absl::StatusOr<ProblemSpec> CheckProblem(const ProblemRequest& request, const Limits& limits) {
+  if (!request.not_implemented.empty()) {
+    const std::string fields = absl::StrJoin(request.not_implemented, ", ");
+    ErrorDetails details;
+    details.reason = ErrorReason::kNotImplemented;
+    details.metadata["fields"] = fields;
+    return MakeError(absl::StatusCode::kUnimplemented, absl::StrCat("not computed by this version: ", fields), details);
+  }
+  ProblemSpec spec;
+  Violations violations = request.violations;
+  Checker checker{request, limits, spec, violations};
+  CheckInput(checker);
+  CheckPosition(checker);
+  CheckMask(checker);
+  CheckScale(checker);
+  spec.algorithm = request.algorithm;
+  CheckOutputs(checker);
+  CheckTokens(checker);
+  if (!violations.empty()) return violations.ToStatus();
+  if (const auto* self = std::get_if<SelfAttentionForm>(&request.input);
+      self != nullptr && self->weights == WeightsSource::kNamed && !self->layer.has_value()) {
+    ErrorDetails details;
+    details.reason = ErrorReason::kLayerNotFound;
+    details.metadata["layer"] = self->layer_name;
+    return MakeError(absl::StatusCode::kNotFound,
+                     "self_attention.layer: no layer has this name; GetServerInfo lists those there are", details);
+  }
+  return spec;
+}
+
+Shape ProblemSpec::OutputShape() const {
+  Shape shape;
+  if (projection.has_value() || layout == HeadLayout::kTokenMajor) {
+    const std::int64_t concat = dims.query_heads * dims.value_head_size;
+    const std::int64_t width =
+        projection.has_value() && projection->output_width > 0 ? projection->output_width : concat;
+    shape = {dims.query_tokens, width};
+    if (batched) shape.insert(shape.begin(), dims.batch);
+  } else {
+    shape = {dims.batch, dims.query_heads, dims.query_tokens, dims.value_head_size};
+  }
+  return shape;
+}
+
+}  // namespace headlight

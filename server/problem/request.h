@@ -1,0 +1,99 @@
+// What a caller asks for, before anything is known to be right: forms of tensors and options, never tensor data.
+#ifndef HEADLIGHT_SERVER_PROBLEM_REQUEST_H_
+#define HEADLIGHT_SERVER_PROBLEM_REQUEST_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "server/base/errors.h"
+#include "server/base/tensor.h"
+#include "server/problem/options.h"
+
+namespace headlight {
+
+// Forms of a layer's matrices; shapes as in the contract's LayerWeights.
+struct LayerForm {
+  std::optional<TensorForm> query, key, value, output;
+  std::optional<TensorForm> query_bias, key_bias, value_bias, output_bias;
+  // Known for named layers; 0: the options say.
+  std::int64_t query_heads = 0;
+  std::int64_t key_value_heads = 0;
+};
+
+// An absent embeddings form means seeded ones of the given size.
+struct SelfAttentionForm {
+  std::optional<TensorForm> embeddings;
+  std::uint64_t embeddings_seed = 0;
+  std::int64_t seeded_tokens = 0;
+  std::int64_t seeded_width = 0;
+  std::optional<TensorForm> context;
+  WeightsSource weights = WeightsSource::kExplicit;
+  std::optional<LayerForm> layer;  // absent for seeded weights and for a name that is not known
+  std::string layer_name;
+  std::uint64_t weights_seed = 0;
+};
+
+struct QueryKeyValueForm {
+  std::optional<TensorForm> query, key, value;
+};
+
+struct CausalForm {
+  std::optional<CausalAlignment> alignment;  // absent: already reported
+  std::optional<std::int64_t> offset;
+};
+
+struct MaskForm {
+  std::optional<CausalForm> causal;
+  std::optional<TensorForm> tensor;
+  std::vector<std::int64_t> key_lengths;
+};
+
+struct PositionForm {
+  PositionKind kind = PositionKind::kNone;
+  std::optional<double> base;
+  std::optional<ChannelLayout> layout;  // absent where required: already reported
+  std::optional<TensorForm> table;
+  std::int64_t rotary_size = 0;
+  std::vector<float> slopes;
+  std::optional<std::int64_t> query_offset, key_offset;
+};
+
+struct MapForm {
+  std::vector<std::int64_t> heads, batches;
+  std::vector<Range> rows;
+  std::optional<Range> keys;
+  std::optional<std::int64_t> top_k;  // absent: the full map
+};
+
+struct OutputsForm {
+  bool omit_output = false;
+  bool log_sum_exp = false;
+  bool head_outputs = false;
+  std::vector<MapForm> maps;
+  std::optional<TensorKind> kind;
+  std::uint64_t max_response_bytes = 0;
+};
+
+// What the decoder found, with the violations that only it could see (unknown enum numbers, missing oneofs).
+struct ProblemRequest {
+  std::variant<std::monostate, SelfAttentionForm, QueryKeyValueForm> input;  // monostate: already reported
+  std::int64_t query_heads = 0;
+  std::int64_t key_value_heads = 0;
+  std::int64_t head_size = 0;
+  PositionForm position;
+  MaskForm mask;
+  std::optional<double> scale;
+  std::optional<Algorithm> algorithm;
+  OutputsForm outputs;
+  std::vector<std::string> tokens;
+  Violations violations;
+  // Fields of the contract that were set and that this version does not compute.
+  std::vector<std::string> not_implemented;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_PROBLEM_REQUEST_H_

@@ -1,0 +1,191 @@
+#include "server/service/attention_service.h"
+
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "absl/base/config.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/base/errors.h"
+#include "server/kernels/cpu_target.h"
+#include "server/layers/demo.h"
+#include "server/layers/layer.h"
+#include "server/service/encode.h"
+#include "server/service/status.h"
+
+namespace headlight {
+namespace {
+
+// Counts a call from its arrival to its status.
+class CallCounter {
+ public:
+  CallCounter(Metrics& metrics, Method method) : metrics_(metrics), method_(method), began_(absl::Now()) {
+    metrics_.CallStarted(method_);
+  }
+
+  void Finish(const absl::Status& status) {
+    metrics_.CallFinished(method_, status.code(), absl::ToDoubleSeconds(absl::Now() - began_));
+    if (!status.ok()) metrics_.Failed(DetailsOf(status).reason);
+  }
+
+ private:
+  Metrics& metrics_;
+  Method method_;
+  absl::Time began_;
+};
+
+// Told to those who come too late: another replica can answer.
+absl::Status Closed() {
+  ErrorDetails details;
+  details.reason = ErrorReason::kDraining;
+  details.retry_after_seconds = 1;
+  return MakeError(absl::StatusCode::kUnavailable, "the server is about to stop and takes no more calls", details);
+}
+
+// One call that computes. Deletes itself when gRPC is done with it.
+template <typename Call>
+class ComputeReactor final : public grpc::ServerUnaryReactor {
+ public:
+  ComputeReactor(Shared& shared, Method method) : shared_(shared), counter_(shared.metrics, method), call_(shared) {
+    shared_.open_calls.fetch_add(1);
+  }
+
+  void Start(const typename Call::Request& request, typename Call::Response* response, absl::Time deadline) {
+    // Counted first and asked then, so that whoever closes and then sees no open call has missed none.
+    const absl::Status accepted = shared_.closed.load() ? Closed() : Accept(request, deadline);
+    if (!accepted.ok()) return End(accepted);
+    {
+      const absl::MutexLock lock(&mutex_);
+      control_ = call_.control();
+      if (cancelled_) control_->Cancel();
+    }
+    call_.Compute([this, response](const absl::Status& status) { Computed(status, response); });
+  }
+
+  void OnCancel() override {
+    const absl::MutexLock lock(&mutex_);
+    cancelled_ = true;
+    if (control_ != nullptr) control_->Cancel();
+  }
+
+  void OnDone() override {
+    std::atomic<std::int64_t>& open_calls = shared_.open_calls;
+    delete this;
+    open_calls.fetch_sub(1);
+  }
+
+ private:
+  absl::Status Accept(const typename Call::Request& request, absl::Time deadline) {
+    try {
+      return call_.Accept(request, deadline);
+    } catch (const std::bad_alloc&) {
+      return absl::ResourceExhaustedError("not enough memory for this call now");
+    } catch (const std::exception& error) {
+      return absl::InternalError(error.what());
+    }
+  }
+
+  void Computed(absl::Status status, typename Call::Response* response) {
+    if (status.ok()) {
+      try {
+        call_.Encode(response);
+      } catch (const std::bad_alloc&) {
+        status = absl::ResourceExhaustedError("not enough memory for this answer now");
+      }
+    }
+    if (status.code() == absl::StatusCode::kCancelled) shared_.metrics.Cancelled(call_.stage(), CancelCause::kClient);
+    if (status.code() == absl::StatusCode::kDeadlineExceeded) {
+      shared_.metrics.Cancelled(call_.stage(), CancelCause::kDeadline);
+    }
+    End(status);
+  }
+
+  void End(const absl::Status& status) {
+    if (status.code() == absl::StatusCode::kInternal) spdlog::error("call failed: {}", std::string(status.message()));
+    counter_.Finish(status);
+    Finish(ToGrpcStatus(status));
+  }
+
+  Shared& shared_;
+  CallCounter counter_;
+  Call call_;
+  absl::Mutex mutex_;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::shared_ptr<CallControl> control_ ABSL_GUARDED_BY(mutex_);
+};
+
+template <typename Call>
+grpc::ServerUnaryReactor* StartCall(Shared& shared, Method method, grpc::CallbackServerContext* context,
+                                    const typename Call::Request* request, typename Call::Response* response) {
+  auto* reactor = new ComputeReactor<Call>(shared, method);
+  reactor->Start(*request, response, absl::FromChrono(context->deadline()));
+  return reactor;
+}
+
+// A call that is answered at once.
+grpc::ServerUnaryReactor* Answer(Shared& shared, Method method, grpc::CallbackServerContext* context) {
+  CallCounter(shared.metrics, method).Finish(absl::OkStatus());
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
+                                                   const v1::AttendRequest* request, v1::AttendResponse* response) {
+  return StartCall<AttendCall>(shared_, Method::kAttend, context, request, response);
+}
+
+grpc::ServerUnaryReactor* AttentionService::CompareAlgorithms(grpc::CallbackServerContext* context,
+                                                              const v1::CompareAlgorithmsRequest* request,
+                                                              v1::CompareAlgorithmsResponse* response) {
+  return StartCall<CompareCall>(shared_, Method::kCompareAlgorithms, context, request, response);
+}
+
+grpc::ServerUnaryReactor* AttentionService::GetDemo(grpc::CallbackServerContext* context,
+                                                    const v1::GetDemoRequest* /*request*/,
+                                                    v1::GetDemoResponse* response) {
+  const Demo& demo = headlight::GetDemo();
+  response->set_layer(demo.layer.name());
+  response->mutable_tokens()->Assign(demo.tokens.begin(), demo.tokens.end());
+  EncodeTensor(OwnedTensor(demo.embeddings), response->mutable_embeddings());
+  response->mutable_head_descriptions()->Assign(demo.head_descriptions.begin(), demo.head_descriptions.end());
+  return Answer(shared_, Method::kGetDemo, context);
+}
+
+grpc::ServerUnaryReactor* AttentionService::GetServerInfo(grpc::CallbackServerContext* context,
+                                                          const v1::GetServerInfoRequest* /*request*/,
+                                                          v1::GetServerInfoResponse* response) {
+  response->set_version(HEADLIGHT_VERSION);
+  response->set_cpu_target(std::string(NameOf(ActiveCpuTarget())));
+  for (const CpuTarget target : AvailableCpuTargets()) {
+    response->add_available_cpu_targets(std::string(NameOf(target)));
+  }
+  for (const auto& [name, version] : LibraryVersions()) (*response->mutable_library_versions())[name] = version;
+  response->set_threads(static_cast<std::uint32_t>(shared_.pool.workers()));
+  for (const auto& [name, value] : shared_.limits.Table()) {
+    v1::Limit* limit = response->add_limits();
+    limit->set_name(std::string(name));
+    limit->set_value(static_cast<std::uint64_t>(value));
+  }
+  for (const std::string& layer : LayerNames()) response->add_layers(layer);
+  return Answer(shared_, Method::kGetServerInfo, context);
+}
+
+std::map<std::string, std::string> LibraryVersions() {
+  constexpr int kProtobuf = GOOGLE_PROTOBUF_VERSION;
+  return {{"oneDNN", MatmulLibraryVersion()},
+          {"gRPC", grpc::Version()},
+          {"protobuf", absl::StrCat(kProtobuf / 1'000'000, ".", kProtobuf / 1000 % 1000, ".", kProtobuf % 1000)},
+          {"highway", SimdLibraryVersion()},
+          {"abseil", absl::StrCat(ABSL_LTS_RELEASE_VERSION, ".", ABSL_LTS_RELEASE_PATCH_LEVEL)}};
+}
+
+}  // namespace headlight

@@ -1,0 +1,37 @@
+// The RPCs of headlight.v1.AttentionService.
+#ifndef HEADLIGHT_SERVER_SERVICE_ATTENTION_SERVICE_H_
+#define HEADLIGHT_SERVER_SERVICE_ATTENTION_SERVICE_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include "headlight/v1/attention_service.grpc.pb.h"
+#include "server/service/pipeline.h"
+
+namespace headlight {
+
+// Callback service: no gRPC thread waits or computes. Thread-safe.
+class AttentionService final : public v1::AttentionService::CallbackService {
+ public:
+  // `shared` outlives every call.
+  explicit AttentionService(Shared& shared) : shared_(shared) {}
+
+  grpc::ServerUnaryReactor* Attend(grpc::CallbackServerContext* context, const v1::AttendRequest* request,
+                                   v1::AttendResponse* response) override;
+  grpc::ServerUnaryReactor* CompareAlgorithms(grpc::CallbackServerContext* context,
+                                              const v1::CompareAlgorithmsRequest* request,
+                                              v1::CompareAlgorithmsResponse* response) override;
+  grpc::ServerUnaryReactor* GetDemo(grpc::CallbackServerContext* context, const v1::GetDemoRequest* request,
+                                    v1::GetDemoResponse* response) override;
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context, const v1::GetServerInfoRequest* request,
+                                          v1::GetServerInfoResponse* response) override;
+
+ private:
+  Shared& shared_;
+};
+
+// Versions of the libraries in use, by name.
+std::map<std::string, std::string> LibraryVersions();
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_SERVICE_ATTENTION_SERVICE_H_

@@ -1,0 +1,29 @@
+// ENCODE: results into answer messages. Tensors are moved, not copied.
+#ifndef HEADLIGHT_SERVER_SERVICE_ENCODE_H_
+#define HEADLIGHT_SERVER_SERVICE_ENCODE_H_
+
+#include <memory>
+#include <vector>
+
+#include "headlight/v1/attention_service.pb.h"
+#include "server/analysis/maps.h"
+#include "server/engine/attention.h"
+#include "server/engine/compare.h"
+
+namespace headlight {
+
+// Takes the bytes out of `tensor`.
+void EncodeTensor(OwnedTensor&& tensor, v1::Tensor* message);
+
+// What ran, under the plan's conventions.
+void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v1::Execution* message);
+
+void EncodeAttend(const ExecutionPlan& plan, AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
+                  v1::AttendResponse* message);
+
+void EncodeCompare(const ExecutionPlan& naive, const ExecutionPlan& flash, const CompareWork& work,
+                   v1::CompareAlgorithmsResponse* message);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_SERVICE_ENCODE_H_

@@ -1,0 +1,95 @@
+// The corridor of a call: decode, check, plan, admit, compute, encode. pipeline.cc is the only file that knows the
+// order.
+#ifndef HEADLIGHT_SERVER_SERVICE_PIPELINE_H_
+#define HEADLIGHT_SERVER_SERVICE_PIPELINE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "headlight/v1/attention_service.pb.h"
+#include "server/admission/compute_pool.h"
+#include "server/admission/ticket.h"
+#include "server/analysis/maps.h"
+#include "server/engine/attention.h"
+#include "server/engine/compare.h"
+#include "server/kernels/matmul.h"
+#include "server/plan/planner.h"
+#include "server/telemetry/metrics.h"
+
+namespace headlight {
+
+// What all calls share; outlives them.
+struct Shared {
+  const Limits& limits;
+  ComputePool& pool;
+  MatmulCache& matmuls;
+  MemoryLedger& memory;
+  Metrics& metrics;
+  std::atomic<std::int64_t>& calls;
+  // Calls that compute, from their arrival to the moment when gRPC is done with them.
+  std::atomic<std::int64_t>& open_calls;
+  // No call that computes is taken any more.
+  std::atomic<bool>& closed;
+};
+
+// One Attend. Accept and Compute on the thread that brought the request, Encode on the worker that calls `done`.
+// Request and response outlive it.
+class AttendCall {
+ public:
+  using Request = v1::AttendRequest;
+  using Response = v1::AttendResponse;
+
+  explicit AttendCall(Shared& shared) : shared_(shared) {}
+
+  // Decode, check, plan, admit. Errors: those of CheckProblem and MakePlan.
+  absl::Status Accept(const Request& request, absl::Time deadline);
+  // REQUIRES: Accept returned OK.
+  void Compute(ComputePool::Done done);
+  // REQUIRES: `done` was called with OK. Records what was computed.
+  void Encode(Response* response);
+
+  const std::shared_ptr<CallControl>& control() const { return ticket_->control(); }
+  Stage stage() const { return work_->stage(); }
+
+ private:
+  Shared& shared_;
+  double decode_seconds_ = 0;
+  std::optional<ExecutionPlan> plan_;
+  std::optional<Ticket> ticket_;
+  std::vector<std::unique_ptr<MapSink>> sinks_;
+  AttentionData data_;
+  std::unique_ptr<AttentionWork> work_;
+};
+
+// One CompareAlgorithms; as AttendCall.
+class CompareCall {
+ public:
+  using Request = v1::CompareAlgorithmsRequest;
+  using Response = v1::CompareAlgorithmsResponse;
+
+  explicit CompareCall(Shared& shared) : shared_(shared) {}
+
+  absl::Status Accept(const Request& request, absl::Time deadline);
+  void Compute(ComputePool::Done done);
+  void Encode(Response* response);
+
+  const std::shared_ptr<CallControl>& control() const { return ticket_->control(); }
+  Stage stage() const { return work_->stage(); }
+
+ private:
+  Shared& shared_;
+  std::optional<ExecutionPlan> naive_, flash_;
+  ReferencePlan reference_;
+  std::optional<Ticket> ticket_;
+  AttentionData data_;
+  std::unique_ptr<CompareWork> work_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_SERVICE_PIPELINE_H_

@@ -1,0 +1,274 @@
+#include "server/service/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "server/admission/cpu_quota.h"
+#include "server/base/host_port.h"
+#include "server/kernels/cpu_target.h"
+#include "server/layers/demo.h"
+#include "server/service/attention_service.h"
+#include "server/service/encode.h"
+#include "server/web/admin_server.h"
+
+namespace headlight {
+namespace {
+
+constexpr char kServiceName[] = "headlight.v1.AttentionService";
+constexpr absl::Duration kDrainPoll = absl::Milliseconds(5);
+// How long answers that are complete may take to leave before streams that never end are cut.
+constexpr absl::Duration kLastBytes = absl::Seconds(1);
+
+bool IsUnixSocket(const std::string& address) { return address.rfind("unix:", 0) == 0; }
+
+// Takes out what the reflection library puts into every builder from the moment it is loaded.
+class WithoutReflection final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->erase(std::remove_if(plugins->begin(), plugins->end(),
+                                  [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; }),
+                   plugins->end());
+  }
+};
+
+// Workers that are busy must end units; a unit takes milliseconds.
+class Liveness {
+ public:
+  explicit Liveness(const ComputePool& pool) : pool_(pool) {}
+
+  absl::Status Check() {
+    const absl::MutexLock lock(&mutex_);
+    const std::int64_t units = pool_.units();
+    if (pool_.busy() == 0 || units != units_) {
+      units_ = units;
+      since_ = absl::Now();
+      return absl::OkStatus();
+    }
+    if (absl::Now() - since_ < absl::Seconds(20)) return absl::OkStatus();
+    return absl::UnavailableError("workers are busy and have ended no unit of work for 20 s");
+  }
+
+ private:
+  const ComputePool& pool_;
+  absl::Mutex mutex_;
+  std::int64_t units_ ABSL_GUARDED_BY(mutex_) = -1;
+  absl::Time since_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Everything that lives as long as the server, in the order in which it is needed.
+class Process {
+ public:
+  explicit Process(const ServerOptions& options)
+      : options_(options),
+        pool_(options.threads > 0 ? options.threads : ComputeThreads()),
+        liveness_(pool_),
+        metrics_(MakeBuildInfo(), options.limits, MakeSources()),
+        service_(shared_) {}
+
+  absl::Status Start();
+  // Tells everybody, waits for what was accepted. True: nothing was cut off.
+  bool Drain();
+
+ private:
+  static BuildInfo MakeBuildInfo() {
+    return {HEADLIGHT_VERSION, std::string(NameOf(ActiveCpuTarget())), MatmulLibraryVersion(), grpc::Version()};
+  }
+  MetricSources MakeSources() {
+    MetricSources sources;
+    sources.memory = &memory_;
+    sources.workers = [this] { return pool_.workers(); };
+    sources.workers_busy = [this] { return pool_.busy(); };
+    sources.worker_busy_seconds = [this] { return pool_.busy_seconds(); };
+    sources.ready = [this] { return ready_.load(); };
+    sources.draining = [this] { return draining_.load(); };
+    return sources;
+  }
+
+  absl::Status StartGrpc();
+  absl::Status StartHttp();
+  void SetReady(bool ready);
+  void WarmUp();
+  void PrintReady() const;
+
+  const ServerOptions& options_;
+  MemoryLedger memory_;
+  MatmulCache matmuls_;
+  std::atomic<std::int64_t> calls_{0};
+  std::atomic<bool> ready_{false};
+  std::atomic<bool> draining_{false};
+  std::atomic<std::int64_t> open_calls_{0};
+  std::atomic<bool> closed_{false};
+  ComputePool pool_;
+  Liveness liveness_;
+  Metrics metrics_;
+  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, calls_, open_calls_, closed_};
+  AttentionService service_;
+  std::unique_ptr<AdminServer> admin_;
+  std::unique_ptr<grpc::Server> grpc_;
+  std::vector<int> ports_;
+};
+
+absl::Status Process::StartHttp() {
+  if (options_.http.empty()) return absl::OkStatus();
+  const absl::StatusOr<HostPort> address = ParseHostPort(options_.http);
+  if (!address.ok()) return absl::InvalidArgumentError(absl::StrCat("--http: ", address.status().message()));
+  AdminPages pages;
+  pages.metrics = [this] { return metrics_.Expose(); };
+  pages.live = [this] { return liveness_.Check(); };
+  pages.ready = [this] {
+    if (ready_.load()) return absl::OkStatus();
+    return absl::UnavailableError(draining_.load() ? "draining" : "warming up");
+  };
+  absl::StatusOr<std::unique_ptr<AdminServer>> admin = AdminServer::Start(*address, std::move(pages));
+  if (!admin.ok()) return absl::UnavailableError(absl::StrCat("--http: ", admin.status().message()));
+  admin_ = *std::move(admin);
+  return absl::OkStatus();
+}
+
+absl::Status Process::StartGrpc() {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  if (!options_.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
+  ports_.assign(options_.listen.size(), 0);
+  for (std::size_t i = 0; i < options_.listen.size(); ++i) {
+    // Without a port gRPC would take 443.
+    const absl::StatusOr<HostPort> address = ParseHostPort(options_.listen[i]);
+    if (!IsUnixSocket(options_.listen[i]) && !address.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message()));
+    }
+    builder.AddListeningPort(options_.listen[i], grpc::InsecureServerCredentials(), &ports_[i]);
+  }
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options_.limits.max_receive_bytes));
+  builder.SetMaxSendMessageSize(static_cast<int>(options_.limits.max_response_bytes));
+  // Two servers on one port would share its calls at random.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8192);
+  builder.RegisterService(&service_);
+  grpc_ = builder.BuildAndStart();
+  for (std::size_t i = 0; i < options_.listen.size(); ++i) {
+    if (grpc_ != nullptr && (ports_[i] != 0 || IsUnixSocket(options_.listen[i]))) continue;
+    return absl::UnavailableError(
+        absl::StrCat("--listen: cannot listen on ", options_.listen[i], ": in use, or no such address"));
+  }
+  return absl::OkStatus();
+}
+
+void Process::SetReady(bool ready) {
+  ready_.store(ready);
+  grpc_->GetHealthCheckService()->SetServingStatus(ready);
+  grpc_->GetHealthCheckService()->SetServingStatus(kServiceName, ready);
+}
+
+// The first call of a process pays for oneDNN's code generation: let it not be a user's.
+void Process::WarmUp() {
+  v1::AttendRequest request;
+  v1::SelfAttention* input = request.mutable_self_attention();
+  input->set_layer(GetDemo().layer.name());
+  EncodeTensor(OwnedTensor(GetDemo().embeddings), input->mutable_embeddings());
+  for (const v1::Algorithm algorithm : {v1::ALGORITHM_NAIVE, v1::ALGORITHM_FLASH}) {
+    request.mutable_options()->set_algorithm(algorithm);
+    AttendCall call(shared_);
+    absl::Status status = call.Accept(request, absl::InfiniteFuture());
+    absl::Notification ended;
+    if (status.ok()) {
+      call.Compute([&](const absl::Status& computed) {
+        status = computed;
+        ended.Notify();
+      });
+      ended.WaitForNotification();
+    }
+    if (!status.ok()) spdlog::warn("warm-up: {}", std::string(status.message()));
+  }
+}
+
+void Process::PrintReady() const {
+  const auto real = [](const std::string& address, int port) {
+    const absl::StatusOr<HostPort> parsed = ParseHostPort(address);
+    return parsed.ok() ? ToString(HostPort{parsed->host, port}) : address;
+  };
+  std::string line = absl::StrCat("ready grpc=", real(options_.listen[0], ports_[0]));
+  if (admin_ != nullptr) absl::StrAppend(&line, " http=", real(options_.http, admin_->port()));
+  std::printf("%s\n", line.c_str());
+  std::fflush(stdout);
+}
+
+absl::Status Process::Start() {
+  if (absl::Status status = StartHttp(); !status.ok()) return status;
+  if (absl::Status status = StartGrpc(); !status.ok()) return status;
+  grpc_->GetHealthCheckService()->SetServingStatus(false);
+  WarmUp();
+  SetReady(true);
+  spdlog::info("headlight {} serves with {} workers on {}", HEADLIGHT_VERSION, pool_.workers(),
+               std::string(NameOf(ActiveCpuTarget())));
+  PrintReady();
+  return absl::OkStatus();
+}
+
+bool Process::Drain() {
+  draining_.store(true);
+  SetReady(false);
+  spdlog::info("draining: {} calls under way", calls_.load());
+  absl::SleepFor(absl::Seconds(options_.drain_delay_seconds));
+  closed_.store(true);
+  // gRPC's own shutdown would wait for streams of health and reflection as well, which load balancers keep for ever.
+  const absl::Time deadline = absl::Now() + absl::Seconds(options_.drain_timeout_seconds);
+  while (open_calls_.load() > 0 && absl::Now() < deadline) absl::SleepFor(kDrainPoll);
+  const bool clean = open_calls_.load() == 0;
+  grpc_->Shutdown(absl::ToChronoTime(absl::Now() + (clean ? kLastBytes : absl::ZeroDuration())));
+  if (admin_ != nullptr) admin_->Stop();
+  spdlog::info(clean ? "drained" : "drain timeout: calls were cut off");
+  return clean;
+}
+
+void SetUpLog(const std::string& level) {
+  spdlog::set_default_logger(spdlog::stderr_color_mt("headlight"));
+  spdlog::set_level(spdlog::level::from_str(level));
+  // gRPC's own log repeats in many words what our errors say in one line. Read when gRPC starts, which it has not yet.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+}
+
+}  // namespace
+
+int RunServer(const ServerOptions& options) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  // Blocked before any thread starts, so that all inherit it and only sigwait below sees them.
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  SetUpLog(options.log_level);
+  // Forced even where it is the best anyway: it caps oneDNN too, and one name means one set of bits.
+  const std::string target = options.cpu_target.empty() ? std::string(NameOf(ActiveCpuTarget())) : options.cpu_target;
+  if (const absl::Status forced = ForceCpuTarget(target); !forced.ok()) {
+    spdlog::critical("--cpu-target: {}", std::string(forced.message()));
+    return 1;
+  }
+  if (!options.web.empty()) spdlog::warn("--web={}: this version serves nothing there", options.web);
+  Process process(options);
+  if (const absl::Status status = process.Start(); !status.ok()) {
+    spdlog::critical("{}", std::string(status.message()));
+    return 1;
+  }
+  int signal = 0;
+  sigwait(&signals, &signal);
+  return process.Drain() ? 0 : 3;
+}
+
+}  // namespace headlight

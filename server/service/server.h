@@ -1,0 +1,33 @@
+// The process: options, listeners, life from start to drain.
+#ifndef HEADLIGHT_SERVER_SERVICE_SERVER_H_
+#define HEADLIGHT_SERVER_SERVICE_SERVER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/base/limits.h"
+
+namespace headlight {
+
+struct ServerOptions {
+  std::vector<std::string> listen = {"127.0.0.1:50051"};  // HOST:PORT or unix:PATH; port 0: any
+  std::string http = "127.0.0.1:9464";                    // metrics and probes; empty: none
+  std::string web;                                        // accepted for what is to come; nothing is served there yet
+  int threads = 0;                                        // 0: what the cgroup and the affinity allow
+  std::string cpu_target;                                 // empty: the best
+  bool reflection = true;
+  double drain_delay_seconds = 0;     // still serving, but not ready
+  double drain_timeout_seconds = 35;  // what is not done then is cut off
+  std::string log_level = "info";
+  Limits limits;
+};
+
+// Serves until SIGTERM or SIGINT, then drains. Prints the `ready` line on stdout when calls are answered. Call once,
+// from the main thread, before others are started. Returns the process's exit code: 0 after a clean drain, 1 where it
+// could not start (one line on stderr says why), 3 where the drain cut calls off.
+int RunServer(const ServerOptions& options);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_SERVICE_SERVER_H_

@@ -1,0 +1,244 @@
+#include "server/telemetry/metrics.h"
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/string_view.h"
+#include "prometheus/counter.h"
+#include "prometheus/family.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "prometheus/text_serializer.h"
+#include "server/telemetry/process_collector.h"
+
+namespace headlight {
+namespace {
+
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+// A label and its closed set of values.
+struct Axis {
+  std::string label;
+  std::vector<std::string> values;
+};
+using Axes = std::vector<Axis>;
+
+using Collectables = std::vector<const prometheus::Collectable*>;
+
+// A family with one series for every combination of its axes.
+template <typename Metric>
+class Labelled {
+ public:
+  // Adds itself to `all`. `args` make each metric.
+  template <typename... Args>
+  Labelled(Collectables& all, const char* name, const char* help, const Axes& axes, const Args&... args)
+      : family_(name, help, {}) {
+    std::vector<prometheus::Labels> combinations(1);
+    for (const Axis& axis : axes) {
+      std::vector<prometheus::Labels> longer;
+      for (const prometheus::Labels& combination : combinations) {
+        for (const std::string& value : axis.values) {
+          longer.push_back(combination);
+          longer.back()[axis.label] = value;
+        }
+      }
+      combinations = std::move(longer);
+      sizes_.push_back(axis.values.size());
+    }
+    for (const prometheus::Labels& combination : combinations) metrics_.push_back(&family_.Add(combination, args...));
+    all.push_back(&family_);
+  }
+
+  // The series at these values of the last axes; the axes before them have one value.
+  template <typename... Index>
+  Metric& At(Index... index) {
+    std::size_t cell = 0;
+    [[maybe_unused]] std::size_t axis = sizes_.size() - sizeof...(index);
+    ((cell = cell * sizes_[axis++] + static_cast<std::size_t>(index)), ...);
+    return *metrics_[cell];
+  }
+
+ private:
+  prometheus::Family<Metric> family_;
+  std::vector<std::size_t> sizes_;
+  std::vector<Metric*> metrics_;
+};
+using Counters = Labelled<prometheus::Counter>;
+using Gauges = Labelled<prometheus::Gauge>;
+using Histograms = Labelled<prometheus::Histogram>;
+using Edges = prometheus::Histogram::BucketBoundaries;
+
+// A single value that is read at the scrape.
+struct Scraped {
+  const char* name;
+  const char* help;
+  MetricType type;
+  std::function<double()> read;
+};
+
+template <typename Enum>
+std::vector<std::string> NamesOf(int count) {
+  std::vector<std::string> names;
+  for (int i = 0; i < count; ++i) names.push_back(absl::AsciiStrToLower(NameOf(static_cast<Enum>(i))));
+  return names;
+}
+
+std::vector<std::string> NamesOfLimits(const Limits& limits) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : limits.Table()) names.emplace_back(name);
+  return names;
+}
+
+Axes OfCalls() {
+  return {{"grpc_type", {"unary"}},
+          {"grpc_service", {"headlight.v1.AttentionService"}},
+          {"grpc_method", {"Attend", "CompareAlgorithms", "GetDemo", "GetServerInfo"}}};
+}
+
+Axes OfCallsAndCodes() {
+  Axes axes = OfCalls();
+  axes.push_back({"grpc_code",
+                  {"OK", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
+                   "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange",
+                   "Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated"}});
+  return axes;
+}
+constexpr int kCodes = 17;
+
+Axis OfAlgorithms() { return {"algorithm", {"naive", "flash"}}; }
+
+// From half a millisecond to the longest call; with the edges at which waiting and refusing are judged, 10 and 20 ms.
+Edges Seconds() { return {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}; }
+Edges Lengths() { return {16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384}; }
+Edges Flops() { return {1e6, 1e7, 1e8, 1e9, 5e9, 2e10, 1e11, 5e11, 2e12, 2e13}; }
+
+enum class Side : std::uint8_t { kQuery, kKey };
+enum class SizeClass : std::uint8_t { kSmall, kMedium, kLarge };
+
+SizeClass SizeClassOf(std::int64_t flops) {
+  if (flops < 1'000'000'000) return SizeClass::kSmall;
+  return flops < 20'000'000'000 ? SizeClass::kMedium : SizeClass::kLarge;
+}
+
+void Append(std::vector<MetricFamily> more, std::vector<MetricFamily>& families) {
+  std::move(more.begin(), more.end(), std::back_inserter(families));
+}
+
+}  // namespace
+
+// The one place that names a metric; those of the process are in process_collector.cc.
+struct Metrics::Table {
+  Table(const BuildInfo& of_build, const Limits& of_limits, MetricSources of_sources)
+      : build(of_build), limits(of_limits), sources(std::move(of_sources)) {}
+
+  const BuildInfo build;
+  const Limits limits;
+  const MetricSources sources;
+  Collectables all;
+
+  Counters started{all, "grpc_server_started_total", "Calls started.", OfCalls()};
+  Counters handled{all, "grpc_server_handled_total", "Calls ended, by status.", OfCallsAndCodes()};
+  Histograms handling{all, "grpc_server_handling_seconds", "Time from a call's arrival to its status.", OfCalls(),
+                      Seconds()};
+
+  Histograms stage{all, "headlight_stage_seconds", "Time in one stage of a call.",
+                   Axes{{"stage", NamesOf<Stage>(kStages)}}, Seconds()};
+  Histograms attend{all, "headlight_attend_seconds", "Time of computing one attention: project, attend and maps.",
+                    Axes{OfAlgorithms(), {"size_class", {"small", "medium", "large"}}}, Seconds()};
+  Counters tokens{all, "headlight_tokens_total", "Tokens attended, batch x length.", Axes{{"side", {"query", "key"}}}};
+  Counters flops{all, "headlight_flops_total", "Floating-point operations computed.", Axes{OfAlgorithms()}};
+  Counters map_bytes{all, "headlight_weight_map_bytes_total", "Bytes of weight maps in answers.", Axes{}};
+  Counters grid_saved{all, "headlight_score_grid_saved_bytes_total", "Bytes of score grids that were never held.",
+                      Axes{}};
+  Histograms sequence_length{all, "headlight_sequence_length", "The longer of queries and keys, in tokens.", Axes{},
+                             Lengths()};
+  Histograms request_flops{all, "headlight_request_flops", "Floating-point operations of one attention.", Axes{},
+                           Flops()};
+
+  Counters errors{all, "headlight_errors_total", "Calls that failed, by reason.",
+                  Axes{{"reason", NamesOf<ErrorReason>(kErrorReasons)}}};
+  Counters cancelled{all, "headlight_cancelled_total", "Calls given up, by the stage they were in and by whom.",
+                     Axes{{"stage", NamesOf<Stage>(kStages)}, {"cause", {"client", "deadline"}}}};
+
+  Gauges build_info{all, "headlight_build_info", "What runs here, always 1.",
+                    Axes{{"version", {build.version}},
+                         {"cpu_target", {build.cpu_target}},
+                         {"onednn", {build.onednn}},
+                         {"grpc", {build.grpc}}}};
+  Gauges limit{all, "headlight_limit", "The largest problem that one call may bring.",
+               Axes{{"name", NamesOfLimits(limits)}}};
+
+  std::vector<Scraped> scraped{
+      {"headlight_workspace_bytes", "Workspace held by calls.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.memory->now()); }},
+      {"headlight_workspace_peak_bytes", "Most workspace held at once since the start.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.memory->peak()); }},
+      {"headlight_workers", "Workers that compute.", MetricType::Gauge, sources.workers},
+      {"headlight_workers_busy", "Workers that are computing.", MetricType::Gauge, sources.workers_busy},
+      {"headlight_worker_busy_seconds_total", "Time that workers spent computing.", MetricType::Counter,
+       sources.worker_busy_seconds},
+      {"headlight_ready", "Whether calls are taken, 1 or 0.", MetricType::Gauge, sources.ready},
+      {"headlight_draining", "Whether the server was told to stop, 1 or 0.", MetricType::Gauge, sources.draining},
+  };
+  ProcessCollector process;
+};
+
+Metrics::Metrics(const BuildInfo& build, const Limits& limits, MetricSources sources)
+    : table_(std::make_unique<Table>(build, limits, std::move(sources))) {
+  table_->build_info.At().Set(1);
+  int row = 0;
+  for (const auto& [name, value] : limits.Table()) table_->limit.At(row++).Set(static_cast<double>(value));
+}
+
+Metrics::~Metrics() = default;
+
+void Metrics::CallStarted(Method method) { table_->started.At(method).Increment(); }
+
+void Metrics::CallFinished(Method method, absl::StatusCode code, double seconds) {
+  // A status may carry a number that no code has.
+  const auto number = static_cast<int>(code);
+  const bool known = number >= 0 && number < kCodes;
+  table_->handled.At(method, known ? code : absl::StatusCode::kUnknown).Increment();
+  table_->handling.At(method).Observe(seconds);
+}
+
+void Metrics::Failed(ErrorReason reason) { table_->errors.At(reason).Increment(); }
+
+void Metrics::Cancelled(Stage stage, CancelCause cause) { table_->cancelled.At(stage, cause).Increment(); }
+
+void Metrics::Attended(const AttendRecord& record) {
+  for (int i = 0; i < kStages; ++i) {
+    const auto stage = static_cast<Stage>(i);
+    if (record.seconds[stage] > 0) table_->stage.At(stage).Observe(record.seconds[stage]);
+  }
+  const double computing =
+      record.seconds[Stage::kProject] + record.seconds[Stage::kAttend] + record.seconds[Stage::kMaps];
+  const auto flops = static_cast<double>(record.flops);
+  table_->attend.At(record.algorithm, SizeClassOf(record.flops)).Observe(computing);
+  table_->tokens.At(Side::kQuery).Increment(static_cast<double>(record.query_tokens));
+  table_->tokens.At(Side::kKey).Increment(static_cast<double>(record.key_tokens));
+  table_->flops.At(record.algorithm).Increment(flops);
+  table_->map_bytes.At().Increment(static_cast<double>(record.weight_map_bytes));
+  table_->grid_saved.At().Increment(static_cast<double>(record.score_grid_saved_bytes));
+  table_->sequence_length.At().Observe(static_cast<double>(record.sequence_length));
+  table_->request_flops.At().Observe(flops);
+}
+
+std::string Metrics::Expose() const {
+  std::vector<MetricFamily> families;
+  for (const prometheus::Collectable* family : table_->all) Append(family->Collect(), families);
+  for (const Scraped& scraped : table_->scraped) {
+    prometheus::ClientMetric metric;
+    (scraped.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = scraped.read();
+    families.push_back({scraped.name, scraped.help, scraped.type, {metric}});
+  }
+  Append(table_->process.Collect(), families);
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace headlight

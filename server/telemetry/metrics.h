@@ -1,0 +1,86 @@
+// Every metric of the server. Label values come from enums and from the build, never from a request; each series exists
+// from the start.
+#ifndef HEADLIGHT_SERVER_TELEMETRY_METRICS_H_
+#define HEADLIGHT_SERVER_TELEMETRY_METRICS_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/base/errors.h"
+#include "server/base/limits.h"
+#include "server/base/memory.h"
+#include "server/base/stage.h"
+
+namespace headlight {
+
+// Label values that this room owns.
+enum class Method : std::uint8_t { kAttend, kCompareAlgorithms, kGetDemo, kGetServerInfo };
+enum class AlgorithmLabel : std::uint8_t { kNaive, kFlash };
+enum class CancelCause : std::uint8_t { kClient, kDeadline };
+
+// The labels of headlight_build_info.
+struct BuildInfo {
+  std::string version;
+  std::string cpu_target;
+  std::string onednn;
+  std::string grpc;
+};
+
+// Values that live elsewhere and are read at each scrape. All are set, can be called from any thread as long as the
+// Metrics live, and do not throw.
+struct MetricSources {
+  const MemoryLedger* memory = nullptr;  // not owned
+  std::function<int()> workers;
+  std::function<int()> workers_busy;
+  std::function<double()> worker_busy_seconds;  // since the start, all workers together
+  std::function<bool()> ready;
+  std::function<bool()> draining;
+};
+
+// What one successful attention was.
+struct AttendRecord {
+  AlgorithmLabel algorithm = AlgorithmLabel::kFlash;
+  StageTimes seconds;                       // a stage at 0 did not take place and is not observed
+  std::int64_t flops = 0;                   // of the plan
+  std::int64_t query_tokens = 0;            // batch x Tq
+  std::int64_t key_tokens = 0;              // batch x Tk
+  std::int64_t sequence_length = 0;         // the longer of Tq and Tk
+  std::int64_t weight_map_bytes = 0;        // of maps that the answer carries
+  std::int64_t score_grid_saved_bytes = 0;  // the grid of scores that was never held; 0 with naive
+};
+
+// Thread-safe; recording neither blocks on a scrape for long nor allocates.
+class Metrics {
+ public:
+  Metrics(const BuildInfo& build, const Limits& limits, MetricSources sources);
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  // Once when a call arrives, and once when its status is known, `seconds` later.
+  void CallStarted(Method method);
+  void CallFinished(Method method, absl::StatusCode code, double seconds);
+
+  // A call ended with an error.
+  void Failed(ErrorReason reason);
+
+  // A call was given up while in `stage`.
+  void Cancelled(Stage stage, CancelCause cause);
+
+  // An attention was computed.
+  void Attended(const AttendRecord& record);
+
+  // All metrics, with those of the process, in Prometheus' text format 0.0.4.
+  std::string Expose() const;
+
+ private:
+  struct Table;
+  std::unique_ptr<Table> table_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_TELEMETRY_METRICS_H_

@@ -1,0 +1,133 @@
+#include "server/web/admin_server.h"
+
+#include <httplib.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/string_view.h"
+
+namespace headlight {
+namespace {
+
+constexpr std::size_t kThreads = 4;
+constexpr std::size_t kMostPayloadBytes = 1024;
+constexpr char kText[] = "text/plain; charset=utf-8";
+constexpr char kIndex[] =
+    "Headlight\n"
+    "/metrics  Prometheus metrics\n"
+    "/livez    200 while the process works\n"
+    "/readyz   200 while calls are taken\n";
+
+void Answer(int code, const std::string& text, const char* type, httplib::Response& response) {
+  response.status = code;
+  response.set_content(text, type);
+}
+
+void AnswerHealth(const absl::Status& health, httplib::Response& response) {
+  if (health.ok()) return Answer(200, "ok\n", kText, response);
+  const std::string reason = absl::StrReplaceAll(health.message(), {{"\r", " "}, {"\n", " "}});
+  Answer(503, reason + "\n", kText, response);
+}
+
+void Route(const AdminPages& pages, const httplib::Request& request, httplib::Response& response) {
+  const bool reads = request.method == "GET" || request.method == "HEAD";
+  // The library would repeat the page once for each range asked for.
+  if (!request.ranges.empty()) {
+    response.status = 416;
+  } else if (reads && request.path == "/metrics") {
+    Answer(200, pages.metrics(), "text/plain; version=0.0.4", response);
+  } else if (reads && request.path == "/livez") {
+    AnswerHealth(pages.live(), response);
+  } else if (reads && request.path == "/readyz") {
+    AnswerHealth(pages.ready(), response);
+  } else if (reads && request.path == "/") {
+    Answer(200, kIndex, kText, response);
+  } else {
+    Answer(404, "not found\n", kText, response);
+  }
+}
+
+// The library's default, SO_REUSEPORT, would let a second server share the port without a word.
+void SetSocketOptions(socket_t socket) {
+  const int yes = 1;
+  setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+}
+
+void Configure(AdminPages pages, httplib::Server& http) {
+  http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  http.set_socket_options(SetSocketOptions);
+  http.set_keep_alive_max_count(1);
+  http.set_keep_alive_timeout(1);
+  http.set_read_timeout(2);
+  http.set_write_timeout(2);
+  http.set_payload_max_length(kMostPayloadBytes);
+  http.set_default_headers({{"X-Content-Type-Options", "nosniff"}, {"Cache-Control", "no-store"}});
+  // Before its routing by regular expressions and its reading of bodies, neither of which is needed.
+  http.set_pre_routing_handler(
+      [pages = std::move(pages)](const httplib::Request& request, httplib::Response& response) {
+        Route(pages, request, response);
+        return httplib::Server::HandlerResponse::Handled;
+      });
+  // The library's default shows the exception's text to the client.
+  http.set_exception_handler([](const httplib::Request&, httplib::Response& response, const std::exception_ptr&) {
+    Answer(500, "internal error\n", kText, response);
+  });
+}
+
+absl::Status CannotListen(const HostPort& address, int error) {
+  // Where a name is not found, errno says nothing of use.
+  const bool told = error == EADDRINUSE || error == EADDRNOTAVAIL || error == EACCES || error == EMFILE;
+  return absl::UnavailableError(absl::StrCat("cannot listen on ", ToString(address), ": ",
+                                             told ? std::strerror(error) : "unknown host or unusable address"));
+}
+
+}  // namespace
+
+AdminServer::AdminServer(std::unique_ptr<httplib::Server> http, int port) : http_(std::move(http)), port_(port) {}
+
+AdminServer::~AdminServer() { Stop(); }
+
+absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const HostPort& address, AdminPages pages) try {
+  auto http = std::make_unique<httplib::Server>();
+  Configure(std::move(pages), *http);
+  errno = 0;
+  int port = address.port;
+  if (port == 0) {
+    port = http->bind_to_any_port(address.host);
+  } else if (!http->bind_to_port(address.host, port)) {
+    port = -1;
+  }
+  if (port <= 0) return CannotListen(address, errno);
+  std::unique_ptr<AdminServer> server(new AdminServer(std::move(http), port));
+  if (!server->Listen()) return CannotListen(address, 0);
+  return server;
+} catch (const std::exception& error) {
+  return absl::ResourceExhaustedError(absl::StrCat("cannot start the administrative server: ", error.what()));
+}
+
+bool AdminServer::Listen() {
+  absl::MutexLock lock(&mutex_);
+  thread_ = std::thread([this] {
+    http_->listen_after_bind();
+    ended_ = true;
+  });
+  // A stop before the loop began would be lost, and joining would never end.
+  while (!http_->is_running() && !ended_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return !ended_;
+}
+
+void AdminServer::Stop() {
+  absl::MutexLock lock(&mutex_);
+  if (!thread_.joinable()) return;
+  http_->stop();
+  thread_.join();
+}
+
+}  // namespace headlight

@@ -1,0 +1,149 @@
+#include "server/admission/compute_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <new>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+
+namespace headlight {
+namespace {
+
+// One phase of `units` units a lane; each calls `unit`.
+class SimpleWork final : public Work {
+ public:
+  SimpleWork(std::int64_t units, std::function<absl::Status(int)> unit) : units_(units), unit_(std::move(unit)) {}
+
+  absl::StatusOr<int> BeginPhase(int workers) override {
+    if (begun_++ > 0) return 0;
+    left_.assign(static_cast<std::size_t>(workers), units_);
+    return workers;
+  }
+  absl::StatusOr<bool> RunUnit(int lane) override {
+    if (absl::Status status = unit_(lane); !status.ok()) return status;
+    ++ran_;
+    return --left_[static_cast<std::size_t>(lane)] > 0;
+  }
+  std::int64_t ran() const { return ran_.load(); }
+
+ private:
+  std::int64_t units_;
+  std::function<absl::Status(int)> unit_;
+  std::vector<std::int64_t> left_;
+  std::atomic<std::int64_t> ran_{0};
+  int begun_ = 0;
+};
+
+std::shared_ptr<CallControl> Forever() { return std::make_shared<CallControl>(absl::InfiniteFuture()); }
+
+// Runs one work to its end.
+absl::Status RunToEnd(ComputePool& pool, Work& work, std::shared_ptr<CallControl> control = Forever()) {
+  absl::Notification ended;
+  absl::Status status;
+  pool.Run(std::move(control), &work, [&](const absl::Status& done) {
+    status = done;
+    ended.Notify();
+  });
+  ended.WaitForNotification();
+  return status;
+}
+
+TEST(ComputePool, RunsEveryUnitOfEveryLane) {
+  for (const int threads : {1, 2, 8}) {
+    ComputePool pool(threads);
+    SimpleWork work(50, [](int) { return absl::OkStatus(); });
+    EXPECT_TRUE(RunToEnd(pool, work).ok());
+    EXPECT_EQ(work.ran(), 50 * threads);
+    EXPECT_EQ(pool.workers(), threads);
+  }
+}
+
+TEST(ComputePool, AShortCallDoesNotWaitForALongOne) {
+  ComputePool pool(1);
+  absl::Notification long_ended;
+  std::atomic<std::int64_t> long_units{0};
+  SimpleWork endless(1000, [&](int) {
+    ++long_units;
+    absl::SleepFor(absl::Milliseconds(1));
+    return absl::OkStatus();
+  });
+  pool.Run(Forever(), &endless, [&](const absl::Status&) { long_ended.Notify(); });
+  while (long_units.load() < 3) absl::SleepFor(absl::Milliseconds(1));
+  SimpleWork brief(5, [](int) { return absl::OkStatus(); });
+  EXPECT_TRUE(RunToEnd(pool, brief).ok());
+  // Turns are taken one by one: five units of the short call have cost about as many of the long one.
+  EXPECT_LT(long_units.load(), 40);
+  EXPECT_FALSE(long_ended.HasBeenNotified());
+  long_ended.WaitForNotification();
+}
+
+TEST(ComputePool, CancellationIsSeenBetweenUnits) {
+  ComputePool pool(2);
+  auto control = Forever();
+  SimpleWork work(1'000'000, [&](int) {
+    control->Cancel();
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(RunToEnd(pool, work, control).code(), absl::StatusCode::kCancelled);
+  EXPECT_LE(work.ran(), 4);
+}
+
+TEST(ComputePool, ADeadlineEndsTheWork) {
+  ComputePool pool(2);
+  SimpleWork work(1'000'000, [](int) {
+    absl::SleepFor(absl::Milliseconds(1));
+    return absl::OkStatus();
+  });
+  auto control = std::make_shared<CallControl>(absl::Now() + absl::Milliseconds(20));
+  EXPECT_EQ(RunToEnd(pool, work, control).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_LT(work.ran(), 200);
+}
+
+TEST(ComputePool, ACallCancelledInTheQueueNeverStarts) {
+  ComputePool pool(1);
+  auto control = Forever();
+  control->Cancel();
+  SimpleWork work(1, [](int) { return absl::OkStatus(); });
+  EXPECT_EQ(RunToEnd(pool, work, control).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(work.ran(), 0);
+}
+
+TEST(ComputePool, ErrorsAndExceptionsEndTheirOwnCallOnly) {
+  ComputePool pool(2);
+  SimpleWork failing(10, [](int) { return absl::InvalidArgumentError("no"); });
+  EXPECT_EQ(RunToEnd(pool, failing).code(), absl::StatusCode::kInvalidArgument);
+  SimpleWork starving(10, [](int) -> absl::Status { throw std::bad_alloc(); });
+  EXPECT_EQ(RunToEnd(pool, starving).code(), absl::StatusCode::kResourceExhausted);
+  SimpleWork throwing(10, [](int) -> absl::Status { throw std::runtime_error("boom"); });
+  EXPECT_EQ(RunToEnd(pool, throwing).code(), absl::StatusCode::kInternal);
+  SimpleWork fine(10, [](int) { return absl::OkStatus(); });
+  EXPECT_TRUE(RunToEnd(pool, fine).ok());
+}
+
+TEST(ComputePool, FinishesWhatWasAcceptedBeforeItEnds) {
+  std::atomic<int> ended{0};
+  std::vector<std::unique_ptr<SimpleWork>> works;
+  {
+    ComputePool pool(2);
+    for (int i = 0; i < 50; ++i) {
+      works.push_back(std::make_unique<SimpleWork>(20, [](int) { return absl::OkStatus(); }));
+      pool.Run(Forever(), works.back().get(), [&](const absl::Status& status) { ended += status.ok() ? 1 : 0; });
+    }
+  }
+  EXPECT_EQ(ended.load(), 50);
+}
+
+TEST(ComputePool, CountsUnitsAndIsIdleAfterwards) {
+  ComputePool pool(2);
+  SimpleWork work(10, [](int) { return absl::OkStatus(); });
+  EXPECT_TRUE(RunToEnd(pool, work).ok());
+  EXPECT_GE(pool.units(), 19);
+  for (int i = 0; i < 1000 && pool.busy() > 0; ++i) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_EQ(pool.busy(), 0);
+}
+
+}  // namespace
+}  // namespace headlight

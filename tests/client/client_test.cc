@@ -1,0 +1,198 @@
+#include "client/cpp/client.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "client/cpp/errors.h"
+#include "client/cpp/tensors.h"
+#include "google/rpc/error_details.pb.h"
+#include "tests/client/fake_server.h"
+
+namespace headlight::client {
+namespace {
+
+using grpc::health::v1::HealthCheckResponse;
+using testing::DetailedStatus;
+using testing::FakeServer;
+
+std::unique_ptr<Client> ClientOf(const FakeServer& server, absl::Duration deadline = absl::Seconds(30)) {
+  return *Client::Create({.address = server.address(), .deadline = deadline});
+}
+
+v1::AttendRequest RequestOf(std::int64_t elements) {
+  v1::AttendRequest request;
+  *request.mutable_query_key_value()->mutable_query() =
+      *MakeTensor(std::vector<float>(static_cast<std::size_t>(elements), 1.0F), {1, elements}, v1::TENSOR_KIND_F32);
+  return request;
+}
+
+google::rpc::RetryInfo RetryAfter(std::int32_t milliseconds) {
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_nanos(milliseconds * 1'000'000);
+  return retry;
+}
+
+TEST(Client, Calls) {
+  const FakeServer server;
+  const auto client = ClientOf(server);
+  EXPECT_EQ(client->GetDemo()->layer(), "demo");
+  EXPECT_EQ(client->GetServerInfo()->version(), "9.8.7");
+  EXPECT_EQ(client->Attend(RequestOf(4))->output().shape(1), 4);
+  EXPECT_EQ(client->CompareAlgorithms({})->reference().rows(), 32U);
+}
+
+TEST(Client, RefusesOptionsWithoutSense) {
+  EXPECT_EQ(Client::Create({.address = ""}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Client::Create({.deadline = absl::ZeroDuration()}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// 24 MiB there and back: far beyond gRPC's defaults for a message (4 MiB) and for what it keeps to retry (256 KiB).
+TEST(Client, RetriesRealTensors) {
+  FakeServer server;
+  server.FailNext({grpc::StatusCode::UNAVAILABLE, "draining"});
+  server.FailNext({grpc::StatusCode::UNAVAILABLE, "draining"});
+  const auto response = ClientOf(server)->Attend(RequestOf(6 << 20));
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->output().f32_le().size(), std::size_t{24} << 20);
+  EXPECT_EQ(server.calls(), 3);
+}
+
+TEST(Client, GivesUpOnUnavailableAfterFourAttempts) {
+  FakeServer server;
+  for (int i = 0; i < 6; ++i) server.FailNext({grpc::StatusCode::UNAVAILABLE, "draining"});
+  EXPECT_EQ(ClientOf(server)->GetDemo().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(server.calls(), 4);
+}
+
+TEST(Client, RetriesResourceExhaustedWithRetryInfo) {
+  FakeServer server;
+  const auto retry = RetryAfter(150);
+  server.FailNext(DetailedStatus(grpc::StatusCode::RESOURCE_EXHAUSTED, "full", {&retry}));
+  const absl::Time start = absl::Now();
+  EXPECT_TRUE(ClientOf(server)->Attend(RequestOf(1 << 20)).ok());
+  EXPECT_GE(absl::Now() - start, absl::Milliseconds(150));
+  EXPECT_EQ(server.calls(), 2);
+}
+
+TEST(Client, RetriesResourceExhaustedWithPushback) {
+  FakeServer server;
+  server.FailNext({grpc::StatusCode::RESOURCE_EXHAUSTED, "full"}, "20");
+  EXPECT_TRUE(ClientOf(server)->GetDemo().ok());
+  EXPECT_EQ(server.calls(), 2);
+}
+
+TEST(Client, DoesNotRetryResourceExhaustedOtherwise) {
+  FakeServer server;
+  const auto retry = RetryAfter(1);
+  server.FailNext({grpc::StatusCode::RESOURCE_EXHAUSTED, "too large"});
+  EXPECT_EQ(ClientOf(server)->GetDemo().status().message(), "too large");
+  server.FailNext(DetailedStatus(grpc::StatusCode::RESOURCE_EXHAUSTED, "do not", {&retry}), "-1");
+  EXPECT_EQ(ClientOf(server)->GetDemo().status().message(), "do not");
+  server.FailNext(DetailedStatus(grpc::StatusCode::RESOURCE_EXHAUSTED, "unreadable", {&retry}), "soon");
+  EXPECT_EQ(ClientOf(server)->GetDemo().status().message(), "unreadable");
+  EXPECT_EQ(server.calls(), 3);
+}
+
+TEST(Client, GivesUpOnResourceExhaustedAfterFourAttempts) {
+  FakeServer server;
+  for (int i = 0; i < 6; ++i) server.FailNext({grpc::StatusCode::RESOURCE_EXHAUSTED, "full"}, "1");
+  const absl::Status status = ClientOf(server)->GetDemo().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(DetailsOf(status).retry_delay, absl::Milliseconds(1));
+  EXPECT_EQ(server.calls(), 4);
+}
+
+TEST(Client, DoesNotWaitBeyondItsDeadline) {
+  FakeServer server;
+  server.FailNext({grpc::StatusCode::RESOURCE_EXHAUSTED, "full"}, "60000");
+  const absl::Time start = absl::Now();
+  EXPECT_EQ(ClientOf(server, absl::Seconds(5))->GetDemo().status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_LT(absl::Now() - start, absl::Seconds(3));
+}
+
+TEST(Client, ErrorsCarryTheirDetails) {
+  FakeServer server;
+  google::rpc::ErrorInfo info;
+  info.set_reason("INVALID_REQUEST");
+  info.set_domain("headlight.v1");
+  (*info.mutable_metadata())["violation_count"] = "9";
+  google::rpc::BadRequest bad;
+  auto* violation = bad.add_field_violations();
+  violation->set_field("query_key_value.key.shape");
+  violation->set_description("got [2, 3], expected [2, 4]");
+  server.FailNext(DetailedStatus(grpc::StatusCode::INVALID_ARGUMENT, "9 violations", {&info, &bad}));
+  const absl::Status status = ClientOf(server)->Attend({}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "9 violations");
+  const ErrorInfo details = DetailsOf(status);
+  EXPECT_EQ(details.reason, "INVALID_REQUEST");
+  EXPECT_EQ(details.domain, "headlight.v1");
+  EXPECT_EQ(details.metadata.at("violation_count"), "9");
+  ASSERT_EQ(details.violations.size(), 1U);
+  EXPECT_EQ(details.violations[0].field, "query_key_value.key.shape");
+  EXPECT_EQ(details.violations[0].description, "got [2, 3], expected [2, 4]");
+  EXPECT_FALSE(details.retry_delay.has_value());
+  EXPECT_EQ(server.calls(), 1);
+}
+
+TEST(Client, DetailsThatMakeNoSenseAreLeftOut) {
+  FakeServer server;
+  server.FailNext({grpc::StatusCode::INTERNAL, "broken", "\xff\xff\xff"});
+  const absl::Status status = ClientOf(server)->GetDemo().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(DetailsOf(status).reason.empty());
+  EXPECT_TRUE(DetailsOf(absl::OkStatus()).reason.empty());
+}
+
+TEST(Client, NobodyThere) {
+  const auto client = *Client::Create({.address = "127.0.0.1:1", .deadline = absl::Seconds(10)});
+  EXPECT_EQ(client->GetDemo().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(client->CheckHealth("").status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(Client, Health) {
+  FakeServer server;
+  const auto client = ClientOf(server);
+  EXPECT_EQ(*client->CheckHealth(""), HealthCheckResponse::SERVING);
+  EXPECT_EQ(*client->CheckHealth("no.such.Service"), HealthCheckResponse::SERVICE_UNKNOWN);
+  server.SetServing(false);
+  EXPECT_EQ(*client->CheckHealth(""), HealthCheckResponse::NOT_SERVING);
+}
+
+// Two replicas at one name: calls go to both, and to the one that serves when the other says it does not.
+TEST(Client, SpreadsOverReplicasThatServe) {
+  FakeServer first;
+  FakeServer second;
+  const auto client = *Client::Create({.address = "ipv4:" + first.address() + "," + second.address(),
+                                       .deadline = absl::Seconds(10),
+                                       .spread_over_replicas = true});
+  for (int i = 0; i < 100 && (first.calls() < 2 || second.calls() < 2); ++i) {
+    ASSERT_TRUE(client->GetDemo().ok());
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  EXPECT_GE(first.calls(), 2);
+  EXPECT_GE(second.calls(), 2);
+  first.SetServing(false);
+  absl::SleepFor(absl::Milliseconds(500));
+  const int before = first.calls();
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(client->GetDemo().ok());
+  EXPECT_EQ(first.calls(), before);
+}
+
+TEST(Client, ManyThreads) {
+  FakeServer server;
+  const auto client = ClientOf(server);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      for (int call = 0; call < 20; ++call) EXPECT_TRUE(client->Attend(RequestOf(100)).ok());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(server.calls(), 160);
+}
+
+}  // namespace
+}  // namespace headlight::client

@@ -1,0 +1,227 @@
+#include "tests/client/fake_server.h"
+
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server_builder.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/cpp/tensors.h"
+#include "google/rpc/error_details.pb.h"
+
+namespace headlight::testing {
+namespace {
+
+v1::Tensor TensorOf(const std::vector<float>& values, const std::vector<std::int64_t>& shape) {
+  return *client::MakeTensor(values, shape, v1::TENSOR_KIND_F32);
+}
+
+std::int64_t TokensOf(const v1::AttendRequest& request) {
+  const v1::SelfAttention& self = request.self_attention();
+  if (self.has_seeded_embeddings()) return self.seeded_embeddings().tokens();
+  const auto& shape =
+      request.has_self_attention() ? self.embeddings().shape() : request.query_key_value().query().shape();
+  return shape.size() < 2 ? 1 : shape[shape.size() - 2];
+}
+
+float Weight(std::uint32_t head, std::int64_t row, std::int64_t key, std::int64_t tokens) {
+  const std::int64_t favourite = std::max<std::int64_t>(row - 1, 0);
+  const std::int64_t wanted = head == 1 ? tokens - 1 - favourite : favourite;
+  if (tokens == 1) return 1.0F;
+  return key == wanted ? 0.8F : 0.2F / static_cast<float>(tokens - 1);
+}
+
+void AddMap(std::uint32_t index, std::uint32_t head, std::int64_t tokens, const v1::WeightMaps& asked,
+            v1::AttendResponse* response) {
+  v1::WeightMap* map = response->add_maps();
+  map->set_request_index(index);
+  map->set_head(head);
+  map->set_stage(v1::MAP_STAGE_WEIGHTS);
+  map->set_row_end(tokens);
+  std::vector<float> weights;
+  for (std::int64_t row = 0; row < tokens; ++row) {
+    for (std::int64_t key = 0; key < tokens; ++key) weights.push_back(Weight(head, row, key, tokens));
+  }
+  if (asked.has_full()) {
+    *map->mutable_weights() = TensorOf(weights, {tokens, tokens});
+    return;
+  }
+  for (std::int64_t row = 0; row < tokens; ++row) {
+    const auto begin = weights.begin() + row * tokens;
+    map->mutable_top_keys()->add_counts(1);
+    map->mutable_top_keys()->add_keys(static_cast<std::uint32_t>(std::max_element(begin, begin + tokens) - begin));
+    map->mutable_top_keys()->add_weights(*std::max_element(begin, begin + tokens));
+  }
+}
+
+v1::Execution ExecutionOf(v1::Algorithm algorithm) {
+  v1::Execution execution;
+  execution.set_algorithm(algorithm);
+  execution.set_algorithm_reason("asked for");
+  execution.set_cpu_target("avx2");
+  execution.set_position_scheme("none");
+  execution.set_causal_alignment(v1::CAUSAL_ALIGNMENT_TOP_LEFT);
+  execution.set_scale(0.125);
+  execution.set_query_heads(8);
+  execution.set_key_value_heads(2);
+  execution.set_head_size(64);
+  execution.set_workers(4);
+  execution.mutable_attend()->set_nanos(250'000'000);
+  execution.mutable_total()->set_nanos(300'000'000);
+  execution.set_flops(5'000'000'000);
+  execution.set_scratch_bytes(4 << 20);
+  execution.set_workspace_bytes(6 << 20);
+  execution.set_score_grid_bytes(128 << 20);
+  return execution;
+}
+
+}  // namespace
+
+grpc::Status DetailedStatus(grpc::StatusCode code, const std::string& message,
+                            std::initializer_list<const google::protobuf::Message*> details) {
+  google::rpc::Status wire;
+  wire.set_code(code);
+  wire.set_message(message);
+  for (const google::protobuf::Message* detail : details) wire.add_details()->PackFrom(*detail);
+  return {code, message, wire.SerializeAsString()};
+}
+
+FakeServer::FakeServer() {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.SetMaxReceiveMessageSize(-1);
+  builder.SetMaxSendMessageSize(-1);
+  builder.RegisterService(this);
+  server_ = builder.BuildAndStart();
+  address_ = absl::StrCat("127.0.0.1:", port);
+}
+
+FakeServer::~FakeServer() { server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5)); }
+
+void FakeServer::FailNext(grpc::Status status, std::string pushback) {
+  const std::lock_guard lock(mutex_);
+  failures_.push_back({std::move(status), std::move(pushback)});
+}
+
+void FakeServer::AnswerNext(v1::AttendResponse response) {
+  const std::lock_guard lock(mutex_);
+  answers_.push_back(std::move(response));
+}
+
+void FakeServer::SetServing(bool serving) { server_->GetHealthCheckService()->SetServingStatus(serving); }
+
+int FakeServer::calls() const {
+  const std::lock_guard lock(mutex_);
+  return calls_;
+}
+
+v1::AttendRequest FakeServer::last_attend() const {
+  const std::lock_guard lock(mutex_);
+  return last_attend_;
+}
+
+v1::CompareAlgorithmsRequest FakeServer::last_compare() const {
+  const std::lock_guard lock(mutex_);
+  return last_compare_;
+}
+
+grpc::Status FakeServer::Begin(grpc::ServerContext* context) {
+  const std::lock_guard lock(mutex_);
+  ++calls_;
+  if (failures_.empty()) return grpc::Status::OK;
+  Failure failure = std::move(failures_.front());
+  failures_.pop_front();
+  if (!failure.pushback.empty()) context->AddTrailingMetadata("grpc-retry-pushback-ms", failure.pushback);
+  return failure.status;
+}
+
+grpc::Status FakeServer::Attend(grpc::ServerContext* context, const v1::AttendRequest* request,
+                                v1::AttendResponse* response) {
+  if (grpc::Status status = Begin(context); !status.ok()) return status;
+  const std::lock_guard lock(mutex_);
+  last_attend_ = *request;
+  if (!answers_.empty()) {
+    *response = std::move(answers_.front());
+    answers_.pop_front();
+    return grpc::Status::OK;
+  }
+  const std::int64_t tokens = TokensOf(*request);
+  const v1::OutputSelection& outputs = request->outputs();
+  if (!outputs.omit_output()) {
+    const v1::SelfAttention& self = request->self_attention();
+    *response->mutable_output() = request->has_query_key_value() ? request->query_key_value().query()
+                                  : self.has_embeddings()        ? self.embeddings()
+                                                                 : TensorOf(std::vector<float>(2), {1, 2});
+  }
+  const auto count = static_cast<std::size_t>(tokens * 2);
+  if (outputs.log_sum_exp()) *response->mutable_log_sum_exp() = TensorOf(std::vector<float>(count), {1, 2, tokens});
+  if (outputs.head_outputs()) {
+    *response->mutable_head_outputs() = TensorOf(std::vector<float>(count * 3), {1, 2, tokens, 3});
+  }
+  for (int i = 0; i < outputs.maps_size(); ++i) {
+    std::vector<std::uint32_t> heads(outputs.maps(i).heads().begin(), outputs.maps(i).heads().end());
+    if (heads.empty()) heads = {0, 1};
+    for (const std::uint32_t head : heads) {
+      AddMap(static_cast<std::uint32_t>(i), head, tokens, outputs.maps(i), response);
+    }
+  }
+  *response->mutable_execution() = ExecutionOf(v1::ALGORITHM_FLASH);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::CompareAlgorithms(grpc::ServerContext* context, const v1::CompareAlgorithmsRequest* request,
+                                           v1::CompareAlgorithmsResponse* response) {
+  if (grpc::Status status = Begin(context); !status.ok()) return status;
+  const std::lock_guard lock(mutex_);
+  last_compare_ = *request;
+  *response->mutable_naive() = ExecutionOf(v1::ALGORITHM_NAIVE);
+  *response->mutable_flash() = ExecutionOf(v1::ALGORITHM_FLASH);
+  response->mutable_reference()->set_rows(32);
+  response->mutable_reference()->set_rows_total(64);
+  response->mutable_reference()->mutable_total()->set_seconds(2);
+  response->mutable_reference()->set_flops(2'000'000'000);
+  response->mutable_reference()->set_workspace_bytes(1 << 20);
+  for (v1::Difference* difference :
+       {response->mutable_naive_flash(), response->mutable_naive_reference(), response->mutable_flash_reference()}) {
+    difference->set_max_abs_difference(1.25e-6);
+    difference->set_mean_abs_difference(3e-8);
+    for (const std::int64_t index : {0, 3, 17, 5}) difference->add_index(index);
+    difference->set_rows_compared(32);
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::GetDemo(grpc::ServerContext* context, const v1::GetDemoRequest*,
+                                 v1::GetDemoResponse* response) {
+  if (grpc::Status status = Begin(context); !status.ok()) return status;
+  response->set_layer("demo");
+  for (const char* word : {"she", "slept", "because", "it", "rained"}) response->add_tokens(word);
+  *response->mutable_embeddings() = TensorOf(std::vector<float>(10, 0.5F), {5, 2});
+  response->add_head_descriptions("one step back");
+  response->add_head_descriptions("from the end");
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::GetServerInfo(grpc::ServerContext* context, const v1::GetServerInfoRequest*,
+                                       v1::GetServerInfoResponse* response) {
+  if (grpc::Status status = Begin(context); !status.ok()) return status;
+  response->set_version("9.8.7");
+  response->set_cpu_target("avx2");
+  response->add_available_cpu_targets("avx2");
+  response->add_available_cpu_targets("baseline");
+  (*response->mutable_library_versions())["oneDNN"] = "2.6.0";
+  response->set_threads(4);
+  v1::Limit* limit = response->add_limits();
+  limit->set_name("max_receive_bytes");
+  limit->set_value(128 << 20);
+  response->add_layers("demo");
+  return grpc::Status::OK;
+}
+
+}  // namespace headlight::testing

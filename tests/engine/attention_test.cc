@@ -1,0 +1,274 @@
+// Naive, flash and the double reference agree, over sizes derived from the tiles.
+#include "server/engine/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/support/oracle.h"
+
+namespace headlight {
+namespace {
+
+using oracle::Bind;
+using oracle::Bound;
+using oracle::Compare;
+using oracle::Exact;
+using oracle::Floats;
+using oracle::Problem;
+using oracle::RunEngine;
+using oracle::Solve;
+
+// Runs both algorithms and holds output, log-sum-exp and head outputs against the oracle.
+void ExpectExact(Problem p) {
+  SCOPED_TRACE(p.Describe());
+  p.outputs.log_sum_exp = true;
+  p.outputs.head_outputs = true;
+  const std::unique_ptr<Bound> bound = Bind(p);
+  const Exact exact = Solve(*bound);
+  for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+    SCOPED_TRACE(std::string(NameOf(algorithm)));
+    const auto ran = RunEngine(*bound, algorithm);
+    ASSERT_TRUE(ran.ok()) << ran.status();
+    const AttentionResult& result = (*ran)->result;
+    EXPECT_EQ(Compare(Floats(result.output), exact.output, p.kind), "");
+    EXPECT_EQ(Compare(Floats(result.head_outputs), exact.heads, p.kind), "");
+    EXPECT_EQ(Compare(Floats(result.log_sum_exp), exact.log_sum_exp), "");
+  }
+}
+
+// Tile heights and widths that the planner's table gives for D 16: 64 x 512, causal 64 x 256.
+TEST(Attention, AgreesOverSizesAroundTheTiles) {
+  for (const std::int64_t tq : {1, 2, 15, 16, 17, 63, 64, 65, 130}) {
+    for (const std::int64_t tk : {1, 16, 17, 33, 255, 256, 257, 511, 512, 513, 1030}) {
+      Problem p;
+      p.tq = tq;
+      p.tk = tk;
+      ExpectExact(p);
+      p.causal = CausalAlignment::kBottomRight;
+      ExpectExact(p);
+    }
+  }
+}
+
+TEST(Attention, AgreesForHeadSizesAroundTheLanes) {
+  for (const std::int64_t d : {1, 3, 8, 15, 16, 17, 64, 80, 128, 512}) {
+    for (const std::int64_t dv : {1, 16, 33, 128, 512}) {
+      Problem p;
+      p.tq = 19;
+      p.tk = 70;
+      p.d = d;
+      p.dv = dv;
+      ExpectExact(p);
+    }
+  }
+}
+
+TEST(Attention, GroupedAndMultiQueryHeadsReadTheirOwnKeys) {
+  for (const std::int64_t hkv : {1, 2, 3, 6}) {
+    for (const int rank : {4, 3}) {
+      Problem p;
+      p.b = 2;
+      p.hq = 6;
+      p.hkv = hkv;
+      p.rank = rank;
+      p.tk = 40;
+      ExpectExact(p);
+    }
+  }
+  Problem flat;
+  flat.rank = 2;
+  flat.hq = 4;
+  flat.hkv = 2;
+  ExpectExact(flat);
+}
+
+TEST(Attention, EveryCausalAlignmentSeesWhatItSays) {
+  for (const std::int64_t tk : {5, 17, 40, 300}) {
+    for (const CausalAlignment alignment : {CausalAlignment::kTopLeft, CausalAlignment::kBottomRight}) {
+      Problem p;
+      p.tk = tk;
+      p.causal = alignment;
+      ExpectExact(p);
+    }
+    for (const std::int64_t offset : {-300, -18, -3, 0, 7, 400}) {
+      Problem p;
+      p.tk = tk;
+      p.causal = CausalAlignment::kExplicit;
+      p.causal_offset = offset;
+      ExpectExact(p);
+    }
+  }
+}
+
+TEST(Attention, KeyLengthsCutEachBatchByItself) {
+  Problem p;
+  p.b = 4;
+  p.tk = 600;
+  p.key_lengths = {0, 1, 511, 600};
+  ExpectExact(p);
+  p.causal = CausalAlignment::kBottomRight;
+  ExpectExact(p);
+}
+
+TEST(Attention, MaskTensorsOfEveryShapeAndKindCompose) {
+  const Shape shapes[] = {{70}, {60}, {19, 70}, {1, 70}, {2, 19, 70}, {2, 2, 19, 70}, {2, 1, 1, 70}, {1, 2, 19, 33}};
+  for (const Shape& shape : shapes) {
+    for (const TensorKind kind : {TensorKind::kBool, TensorKind::kF32}) {
+      Problem p;
+      p.b = 2;
+      p.tq = 19;
+      p.tk = 70;
+      p.mask_kind = kind;
+      p.mask_shape = shape;
+      p.mask = oracle::Numbers(9, ElementCount(shape).value());
+      for (float& x : p.mask) {
+        if (kind == TensorKind::kBool) x = x > -0.5F ? 1 : 0;
+        if (kind == TensorKind::kF32 && x < -1) x = -INFINITY;
+      }
+      ExpectExact(p);
+      p.causal = CausalAlignment::kTopLeft;
+      p.key_lengths = {70, 31};
+      ExpectExact(p);
+    }
+  }
+}
+
+TEST(Attention, EveryPositionSchemeAgrees) {
+  for (const ChannelLayout layout : {ChannelLayout::kHalves, ChannelLayout::kInterleaved}) {
+    Problem rotary;
+    rotary.tk = 40;
+    rotary.position.kind = PositionKind::kRotary;
+    rotary.position.layout = layout;
+    rotary.position.query_offset = 23;
+    rotary.position.key_offset = -5;
+    ExpectExact(rotary);
+    rotary.position.rotary_size = 6;
+    rotary.position.base = 500;
+    ExpectExact(rotary);
+    rotary.kind = TensorKind::kBF16;
+    ExpectExact(rotary);
+    Problem sinusoidal;
+    sinusoidal.e = 24;
+    sinusoidal.position.kind = PositionKind::kSinusoidal;
+    sinusoidal.position.layout = layout;
+    sinusoidal.position.query_offset = 11;
+    ExpectExact(sinusoidal);
+  }
+  Problem learned;
+  learned.e = 24;
+  learned.position.kind = PositionKind::kLearned;
+  learned.position.query_offset = 2;
+  ExpectExact(learned);
+  Problem alibi;
+  alibi.tk = 40;
+  alibi.position.kind = PositionKind::kAlibi;
+  alibi.position.slopes = {0.25F, 0.0625F};
+  alibi.position.query_offset = 3;
+  ExpectExact(alibi);
+}
+
+TEST(Attention, EmbeddingsThroughALayer) {
+  for (const TensorKind kind : {TensorKind::kF32, TensorKind::kF16, TensorKind::kBF16}) {
+    for (const std::int64_t tokens : {1, 17, 64, 65, 130}) {
+      Problem p;
+      p.b = 2;
+      p.hq = 4;
+      p.hkv = 2;
+      p.tq = tokens;
+      p.tk = tokens;
+      p.e = 40;
+      p.dv = 24;
+      p.kind = kind;
+      ExpectExact(p);
+      p.eo = 300;  // more than one block of columns
+      p.biases = true;
+      ExpectExact(p);
+    }
+  }
+}
+
+TEST(Attention, CrossAttentionThroughAContext) {
+  Problem p;
+  p.b = 2;
+  p.tk = 33;
+  p.e = 24;
+  p.ec = 20;
+  p.eo = 12;
+  ExpectExact(p);
+  p.position.kind = PositionKind::kRotary;
+  p.position.layout = ChannelLayout::kInterleaved;
+  p.position.query_offset = 4;
+  ExpectExact(p);
+  p.kind = TensorKind::kBF16;
+  ExpectExact(p);
+}
+
+TEST(Attention, SixteenBitInputs) {
+  for (const TensorKind kind : {TensorKind::kF16, TensorKind::kBF16}) {
+    for (const int rank : {4, 3}) {
+      Problem p;
+      p.kind = kind;
+      p.rank = rank;
+      p.tq = 70;
+      p.tk = 530;
+      p.hq = 4;
+      ExpectExact(p);
+    }
+  }
+}
+
+TEST(Attention, AnyFiniteScale) {
+  for (const double scale : {0.0, -0.7, 3.0, 1e-30}) {
+    Problem p;
+    p.scale = scale;
+    ExpectExact(p);
+  }
+}
+
+TEST(Attention, FlashNeedsNoMoreScratchForMoreTokens) {
+  std::int64_t scratch[2] = {};
+  for (const int i : {0, 1}) {
+    Problem p;
+    p.tq = p.tk = i == 0 ? 1024 : 4096;
+    p.hq = p.hkv = 1;
+    p.d = p.dv = 64;
+    const auto ran = RunEngine(*Bind(p), Algorithm::kFlash);
+    ASSERT_TRUE(ran.ok());
+    scratch[i] = (*ran)->record.scratch_bytes / (*ran)->record.workers;
+    EXPECT_LE(scratch[i], std::int64_t{1} << 20);
+    EXPECT_EQ((*ran)->record.packed_bytes, 0);
+  }
+  EXPECT_EQ(scratch[0], scratch[1]);
+}
+
+TEST(Attention, NaiveHoldsTheGrid) {
+  Problem p;
+  p.tq = p.tk = 500;
+  const auto ran = RunEngine(*Bind(p), Algorithm::kNaive);
+  ASSERT_TRUE(ran.ok());
+  EXPECT_GE((*ran)->record.scratch_bytes, (*ran)->plan.score_grid_bytes);
+  EXPECT_EQ((*ran)->plan.score_grid_bytes, 2 * 500 * 500 * 4);
+}
+
+TEST(Attention, WorkspaceStaysWithinThePlan) {
+  for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+    Problem p;
+    p.e = 48;
+    p.eo = 32;
+    p.tq = p.tk = 200;
+    p.kind = TensorKind::kF16;
+    p.position.kind = PositionKind::kRotary;
+    const auto ran = RunEngine(*Bind(p), algorithm);
+    ASSERT_TRUE(ran.ok()) << ran.status();
+    const ExecutionPlan& plan = (*ran)->plan;
+    const ExecutionRecord& record = (*ran)->record;
+    EXPECT_EQ(record.projection_bytes, plan.bytes.projection);
+    EXPECT_EQ(record.packed_bytes, plan.bytes.packed);
+    EXPECT_EQ(record.scratch_bytes, plan.bytes.scratch_per_lane * record.workers + plan.bytes.grid);
+    EXPECT_LE(record.workspace_bytes, plan.WorkspaceTotal(record.workers));
+  }
+}
+
+}  // namespace
+}  // namespace headlight
