@@ -38,7 +38,7 @@ class Flash final : public Phase {
       }
     }
     if (end < block.keys.end) return true;
-    tiles.Finish(block);
+    if (absl::Status status = tiles.Finish(block); !status.ok()) return status;
     return false;
   }
 

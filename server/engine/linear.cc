@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "server/base/half.h"
+#include "server/engine/overflow.h"
 #include "server/kernels/convert.h"
+#include "server/kernels/rows.h"
 
 namespace headlight {
 
@@ -51,6 +53,9 @@ absl::Status Linear::RunBlock(const LinearMap& map, std::int64_t task, float* sc
   for (std::int64_t r = 0; r < rows; ++r) {
     float* row = result + r * columns;
     for (std::int64_t c = 0; !map.bias.empty() && c < columns; ++c) row[c] += ElementAsFloat(map.bias, column + c);
+    if (const std::int64_t c = FirstNonFinite(row, columns); c < columns) {
+      return Overflow("self_attention", "a projection", {batch, token + r, column + c});
+    }
     const std::int64_t first = (batch * map.tokens + token + r) * map.fan_out + column;
     NarrowRow(map.kind, row, map.output + first * WidthOf(map.kind), columns);
   }

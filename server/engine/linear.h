@@ -25,7 +25,7 @@ struct LinearMap {
   std::byte* output = nullptr;         // [batches x tokens, fan_out]
 };
 
-// Several products in one phase; all may run side by side. Scratch: ProjectionBlocks.rows x (fan-in + columns) floats.
+// Several products in one phase, which fails with INVALID_ARGUMENT where a result is beyond float32; all may run side by side. Scratch: ProjectionBlocks.rows x (fan-in + columns) floats.
 class Linear final : public Phase {
  public:
   Linear(MatmulCache& matmuls, ProjectionBlocks blocks) : Phase(Stage::kProject), matmuls_(matmuls), blocks_(blocks) {}

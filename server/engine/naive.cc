@@ -43,7 +43,7 @@ class Naive final : public Phase {
     }
     if (!status.ok()) return status;
     if (step + 1 < 2 * spans + groups) return true;
-    tiles.Finish(block);
+    if (status = tiles.Finish(block); !status.ok()) return status;
     return false;
   }
 

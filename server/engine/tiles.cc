@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "absl/time/clock.h"
+#include "server/engine/overflow.h"
 #include "server/kernels/convert.h"
 #include "server/kernels/rows.h"
 #include "server/positions/additive.h"
@@ -95,6 +96,19 @@ bool Tiles::SinksWant(const QueryBlock& block) const {
                      [&block](const ScoreSink* sink) { return sink->Wants(block.batch, block.head, block.rows); });
 }
 
+absl::Status Tiles::CheckFinite(const Tile& tile, const Matrix<float>& scores) const {
+  for (std::int64_t r = 0; r < scores.rows; ++r) {
+    const float* row = scores.Row(r);
+    for (std::int64_t j = FirstNonFinite(row, scores.cols); j < scores.cols; ++j) {
+      const std::int64_t query = tile.rows.begin + r;
+      const std::int64_t key = tile.keys.begin + j;
+      if (std::isfinite(row[j]) || call_.rules.Bias(tile.batch, tile.head, query, key) == kNothing) continue;
+      return Overflow(call_.spec().InputField(), "a score", {tile.batch, tile.head, query, key});
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<bool> Tiles::Score(const QueryBlock& block, Range keys) {
   const Tile tile{block.batch, block.head, block.rows, keys};
   const Verdict verdict = call_.rules.Judge(tile);
@@ -107,7 +121,10 @@ absl::StatusOr<bool> Tiles::Score(const QueryBlock& block, Range keys) {
   if (call_.spec().position.kind == PositionKind::kAlibi) {
     AddAlibi(call_.spec().position, block.head, block.rows, keys, scores);
   }
-  if (verdict == Verdict::kPartial) call_.rules.Apply(tile, scores);
+  if (absl::Status status = CheckFinite(tile, scores); !status.ok()) return status;
+  if (verdict == Verdict::kPartial && !call_.rules.Apply(tile, scores)) {
+    return Overflow("options.mask.tensor", "a score with its mask", {block.batch, block.head, block.rows.begin});
+  }
   if (!call_.sinks.empty() && SinksWant(block)) {
     const SinkTimer timer(lane_);
     const ScoreBlock seen{
@@ -126,13 +143,16 @@ absl::Status Tiles::Blend(const QueryBlock& block, Range keys) {
   return call_.matmuls.Run(shape, scores_.data, rows.data, output_.data);
 }
 
-void Tiles::Finish(const QueryBlock& block) {
+absl::Status Tiles::Finish(const QueryBlock& block) {
   const std::int64_t size = call_.dims().value_head_size;
   for (std::int64_t row = block.rows.begin; row < block.rows.end; ++row) {
     const std::int64_t r = row - block.rows.begin;
     const float sum = sums_[r];
     float* out = output_.Row(r);
     ScaleRow(out, size, sum == 0 ? 0.0F : 1 / sum);
+    if (const std::int64_t c = FirstNonFinite(out, size); c < size) {
+      return Overflow(call_.spec().InputField(), "an output", {block.batch, block.head, row, c});
+    }
     for (const HeadsTarget& target : call_.targets) {
       NarrowRow(target.where.kind, out, target.At(block.batch, block.head, row), size);
     }
@@ -144,13 +164,14 @@ void Tiles::Finish(const QueryBlock& block) {
     const std::int64_t first = (block.batch * d.query_heads + block.head) * d.query_tokens + block.rows.begin;
     std::copy_n(largest_, block.rows.size(), call_.log_sum_exp.floats() + first);
   }
-  if (call_.sinks.empty()) return;
+  if (call_.sinks.empty()) return absl::OkStatus();
   const SinkTimer timer(lane_);
   for (ScoreSink* sink : call_.sinks) {
     if (sink->Wants(block.batch, block.head, block.rows)) {
       sink->OnRowsDone({block.batch, block.head, block.rows, largest_});
     }
   }
+  return absl::OkStatus();
 }
 
 }  // namespace headlight

@@ -41,19 +41,22 @@ class Tiles {
   void Start(const QueryBlock& block);
 
   // Scores of the block against a tile of keys: products, ALiBi, masks. Hands them to the sinks. False: the rules let
-  // no row see any of the keys, and nothing was computed.
+  // no row see any of the keys, and nothing was computed. INVALID_ARGUMENT where a score that counts is not finite.
   absl::StatusOr<bool> Score(const QueryBlock& block, Range keys);
 
   // output += scores (now weights, padded with zeros) x values of the tile.
   absl::Status Blend(const QueryBlock& block, Range keys);
 
-  // Divides the output by the sums, writes it to every target, and tells the sinks the log-sum-exp.
-  void Finish(const QueryBlock& block);
+  // Divides the output by the sums, writes it to every target, and tells the sinks the log-sum-exp. INVALID_ARGUMENT
+  // where the output is not finite.
+  absl::Status Finish(const QueryBlock& block);
 
  private:
   // Rows of K or V as a matrix of padded(keys) rows: in place where there is no tail, else copied and padded.
   Matrix<const float> LoadRows(const QueryBlock& block, const HeadsView& heads, Range keys, std::int64_t size,
                                float* padding) const;
+  // Scores before the mask: INVALID_ARGUMENT where one that a row may see is not finite.
+  absl::Status CheckFinite(const Tile& tile, const Matrix<float>& scores) const;
   bool SinksWant(const QueryBlock& block) const;
 
   CallState& call_;

@@ -1,6 +1,7 @@
 #include "server/masks/rules.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -10,6 +11,13 @@ namespace headlight {
 namespace {
 
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
+
+// Selected, not added: -inf plus an infinite score would be NaN. False: the sum is not finite and should be.
+bool AddBias(float bias, float& score) {
+  const float sum = score + bias;
+  score = bias == kForbidden ? kForbidden : sum;
+  return bias == kForbidden || std::fabs(sum) <= std::numeric_limits<float>::max();
+}
 
 }  // namespace
 
@@ -40,7 +48,8 @@ std::int64_t MaskRules::TensorRow(std::int64_t batch, std::int64_t head, std::in
   return ((b * shape[1] + h) * shape[2] + r) * shape[3];
 }
 
-void MaskRules::Apply(const Tile& tile, Matrix<float> scores) const {
+bool MaskRules::Apply(const Tile& tile, Matrix<float> scores) const {
+  bool finite = true;
   for (std::int64_t row = tile.rows.begin; row < tile.rows.end; ++row) {
     float* out = scores.Row(row - tile.rows.begin);
     const std::int64_t seen = std::clamp(KeyEnd(tile.batch, row), tile.keys.begin, tile.keys.end) - tile.keys.begin;
@@ -55,19 +64,16 @@ void MaskRules::Apply(const Tile& tile, Matrix<float> scores) const {
       }
       case TensorKind::kF32: {
         const auto* bias = reinterpret_cast<const float*>(tensor_.data) + first;
-        // Selected, not added: -inf plus an infinite score would be NaN.
-        for (std::int64_t j = 0; j < seen; ++j) out[j] = bias[j] == kForbidden ? kForbidden : out[j] + bias[j];
+        for (std::int64_t j = 0; j < seen; ++j) finite &= AddBias(bias[j], out[j]);
         break;
       }
       case TensorKind::kF16:
       case TensorKind::kBF16:
-        for (std::int64_t j = 0; j < seen; ++j) {
-          const float bias = ElementAsFloat(tensor_, first + j);
-          out[j] = bias == kForbidden ? kForbidden : out[j] + bias;
-        }
+        for (std::int64_t j = 0; j < seen; ++j) finite &= AddBias(ElementAsFloat(tensor_, first + j), out[j]);
         break;
     }
   }
+  return finite;
 }
 
 double MaskRules::Bias(std::int64_t batch, std::int64_t head, std::int64_t row, std::int64_t key) const {

@@ -36,8 +36,8 @@ class MaskRules {
   Verdict Judge(const Tile& tile) const;
 
   // For a partial tile: adds the tensor's numbers and puts -inf where a pair may not attend. `scores` has the tile's
-  // rows and keys.
-  void Apply(const Tile& tile, Matrix<float> scores) const;
+  // rows and keys. False: a finite score and a finite number add up to infinity.
+  [[nodiscard]] bool Apply(const Tile& tile, Matrix<float> scores) const;
 
   // The additive part of one pair in double; -inf where it may not attend.
   double Bias(std::int64_t batch, std::int64_t head, std::int64_t row, std::int64_t key) const;

@@ -18,10 +18,6 @@ constexpr std::int64_t kReferenceFlops = 2'000'000'000;
 constexpr std::int64_t kMapOverhead = 128;
 constexpr std::int64_t kAnswerOverhead = 2048;
 
-std::string InputField(const ProblemSpec& spec) {
-  return spec.projection.has_value() ? "self_attention" : "query_key_value";
-}
-
 // Scratch of one lane in the attention phase: Q tile, scores, accumulator, padded K and V tiles, maximum and sum.
 std::int64_t AttentionScratch(const Dimensions& d, TileSize tile) {
   return kFloat * (tile.query_rows * (d.head_size + tile.keys + d.value_head_size + 2) +
@@ -107,14 +103,14 @@ std::pair<Algorithm, absl::string_view> ChooseAlgorithm(const ProblemSpec& spec,
 absl::Status CheckCost(const ExecutionPlan& plan, const Limits& limits) {
   Violations violations;
   if (plan.flops > limits.max_flops) {
-    violations.AddTooExpensive(InputField(plan.spec), absl::StrCat(plan.flops, " FLOPs"),
+    violations.AddTooExpensive(std::string(plan.spec.InputField()), absl::StrCat(plan.flops, " FLOPs"),
                                absl::StrCat("at most ", limits.max_flops, " FLOPs a call"));
   }
   const std::int64_t workspace = plan.WorkspaceTotal(1);
   if (workspace > limits.max_workspace_bytes) {
     const bool grid = plan.bytes.grid > limits.max_workspace_bytes / 2;
     violations.AddTooExpensive(
-        grid ? "options.algorithm" : InputField(plan.spec), absl::StrCat(workspace, " bytes of workspace"),
+        grid ? "options.algorithm" : std::string(plan.spec.InputField()), absl::StrCat(workspace, " bytes of workspace"),
         absl::StrCat("at most ", limits.max_workspace_bytes, grid ? " (flash needs no grid)" : ""));
   }
   if (!violations.empty()) return violations.ToStatus();
@@ -191,7 +187,7 @@ absl::StatusOr<ReferencePlan> PlanReference(const ProblemSpec& spec, const Limit
   }
   if (fixed > limits.max_reference_flops) {
     Violations violations;
-    violations.AddTooExpensive(InputField(spec), absl::StrCat(fixed, " FLOPs to project keys and values in double"),
+    violations.AddTooExpensive(std::string(spec.InputField()), absl::StrCat(fixed, " FLOPs to project keys and values in double"),
                                absl::StrCat("at most ", limits.max_reference_flops));
     return violations.ToStatus();
   }

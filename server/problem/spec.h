@@ -101,6 +101,8 @@ class ProblemSpec {
   }
   // The shape of `output`, as the answer carries it.
   Shape OutputShape() const;
+  // The contract's name of what came in: "self_attention" or "query_key_value".
+  absl::string_view InputField() const { return projection.has_value() ? "self_attention" : "query_key_value"; }
 
  private:
   ProblemSpec() = default;

@@ -226,6 +226,49 @@ TEST(Attention, AnyFiniteScale) {
   }
 }
 
+// Finite numbers whose scores, projections or outputs are not: refused by name, never zeros or NaN.
+TEST(Attention, WhatLeavesFloat32IsRefused) {
+  const auto expect_refused = [](const Bound& bound, const std::string& what) {
+    for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+      const auto ran = RunEngine(bound, algorithm);
+      ASSERT_EQ(ran.status().code(), absl::StatusCode::kInvalidArgument) << what;
+      EXPECT_NE(ran.status().message().find(what + " beyond float32 at"), std::string::npos) << ran.status();
+    }
+  };
+  Problem p;
+  p.tk = 300;
+  auto bound = Bind(p);
+  std::fill_n(bound->query.floats() + 5 * 16, 16, 1e25F);
+  std::fill_n(bound->key.floats() + 290 * 16, 16, -1e25F);
+  expect_refused(*bound, "a score");
+
+  // The same pair where no row may see it is nobody's business.
+  p.causal = CausalAlignment::kTopLeft;
+  bound = Bind(p);
+  std::fill_n(bound->query.floats() + 5 * 16, 16, 1e25F);
+  std::fill_n(bound->key.floats() + 14 * 16, 16, -1e25F);
+  for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+    EXPECT_TRUE(RunEngine(*bound, algorithm).ok());
+  }
+
+  p.causal.reset();
+  bound = Bind(p);
+  std::fill_n(bound->value.floats(), 300 * 16, 3e38F);
+  expect_refused(*bound, "an output");
+
+  p.mask_kind = TensorKind::kF32;
+  p.mask_shape = {300};
+  p.mask.assign(300, -3.4e38F);
+  p.scale = 1e37;
+  expect_refused(*Bind(p), "a score with its mask");
+
+  Problem projected;
+  projected.e = 24;
+  bound = Bind(projected);
+  std::fill_n(bound->embeddings.floats() + 24, 24, 3e38F);
+  expect_refused(*bound, "a projection");
+}
+
 TEST(Attention, FlashNeedsNoMoreScratchForMoreTokens) {
   std::int64_t scratch[2] = {};
   for (const int i : {0, 1}) {

@@ -33,7 +33,7 @@ struct Scores {
 void ExpectApplied(const MaskCase& one, const MaskRules& rules, const Tile& tile) {
   Scores before(tile);
   Scores after(tile);
-  rules.Apply(tile, after.View(tile));
+  ASSERT_TRUE(rules.Apply(tile, after.View(tile)));
   for (std::int64_t r = 0; r < tile.rows.size(); ++r) {
     for (std::int64_t c = 0; c < tile.keys.size(); ++c) {
       const float bias = one.Bias(tile.batch, tile.head, tile.rows.begin + r, tile.keys.begin + c);
@@ -112,7 +112,7 @@ TEST(Apply, LeavesNothingOfANonFiniteScoreThatIsForbidden) {
       for (std::int64_t i = 0; i < 5; ++i) {
         for (std::int64_t j = 0; j < 7; ++j) scores.At(i, j) = score;
       }
-      rules.Apply(tile, scores.View(tile));
+      ASSERT_EQ(rules.Apply(tile, scores.View(tile)), one.kind == TensorKind::kBool);
       for (std::int64_t i = 0; i < 5; ++i) {
         for (std::int64_t j = 0; j < 7; ++j) {
           if (one.Bias(0, 0, i, j) == kForbidden) {
