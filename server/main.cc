@@ -1,4 +1,6 @@
 #include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <iostream>
 #include <string>
 
 #include "server/service/server.h"
@@ -39,6 +41,16 @@ int main(int argc, char** argv) {
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->envname("HEADLIGHT_LOG_LEVEL")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}));
-  CLI11_PARSE(app, argc, argv);
+  // CLI11 passes over a variable that is empty; here it says: off.
+  const char* http = std::getenv("HEADLIGHT_HTTP");
+  if (http != nullptr && *http == '\0') options.http.clear();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {
+    return app.exit(asked);  // --help, --version
+  } catch (const CLI::ParseError& error) {
+    std::cerr << "headlight-server: " << error.what() << " (--help lists the flags)\n";
+    return 2;
+  }
   return headlight::RunServer(options);
 }

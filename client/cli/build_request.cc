@@ -1,12 +1,11 @@
 #include <initializer_list>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "client/cli/files.h"
 #include "client/cli/json.h"
 #include "client/cli/npy.h"
+#include "client/cli/parse_flags.h"
 #include "client/cli/request_flags.h"
 #include "client/cpp/tensors.h"
 
@@ -87,28 +86,58 @@ absl::Status FillInput(const InputFlags& flags, v1::TensorKind kind, v1::AttendR
       "no input: give --query, --key and --value, or --embeddings or --seeded-embeddings, or --request");
 }
 
-absl::Status FillCausal(const std::string& text, v1::CausalMask* causal) {
-  absl::string_view offset = text;
-  std::int64_t value = 0;
-  if (text == "top-left") {
-    causal->set_alignment(v1::CAUSAL_ALIGNMENT_TOP_LEFT);
-  } else if (text == "bottom-right") {
-    causal->set_alignment(v1::CAUSAL_ALIGNMENT_BOTTOM_RIGHT);
-  } else if (absl::ConsumePrefix(&offset, "explicit:") && absl::SimpleAtoi(offset, &value)) {
-    causal->set_alignment(v1::CAUSAL_ALIGNMENT_EXPLICIT);
-    causal->set_offset(value);
-  } else {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--causal ", text, " is none of top-left, bottom-right and explicit:OFFSET"));
-  }
+// Puts a list of numbers into its field, where the flag was given.
+absl::Status FillIntegers(const char* flag, const std::string& text,
+                          google::protobuf::RepeatedField<std::int64_t>* field) {
+  if (text.empty()) return absl::OkStatus();
+  const absl::StatusOr<std::vector<std::int64_t>> values = ParseIntegers(flag, text);
+  if (values.ok()) field->Assign(values->begin(), values->end());
+  return values.status();
+}
+
+absl::Status FillFloats(const char* flag, const std::string& text, google::protobuf::RepeatedField<float>* field) {
+  if (text.empty()) return absl::OkStatus();
+  const absl::StatusOr<std::vector<float>> values = ParseNumbers(flag, text);
+  if (values.ok()) field->Assign(values->begin(), values->end());
+  return values.status();
+}
+
+// The diagonal of a CausalMask or a WindowMask.
+template <typename Rule>
+absl::Status FillAlignment(const char* flag, const std::string& text, Rule* rule) {
+  if (text.empty()) return absl::OkStatus();
+  const absl::StatusOr<Alignment> alignment = ParseAlignment(flag, text);
+  if (!alignment.ok()) return alignment.status();
+  rule->set_alignment(alignment->alignment);
+  if (alignment->offset.has_value()) rule->set_offset(*alignment->offset);
   return absl::OkStatus();
+}
+
+absl::Status FillWindow(const OptionFlags& flags, v1::AttentionOptions* options) {
+  if (flags.window.empty()) return absl::OkStatus();
+  absl::StatusOr<v1::WindowMask> window = ParseWindow(flags.window);
+  if (!window.ok()) return window.status();
+  absl::Status status = FillAlignment("--window-alignment", flags.window_alignment, &*window);
+  *options->mutable_mask()->mutable_window() = *std::move(window);
+  return status;
+}
+
+absl::Status FillSegments(const OptionFlags& flags, v1::AttentionOptions* options) {
+  if (flags.segments.empty()) return absl::OkStatus();
+  v1::Segments* segments = options->mutable_mask()->mutable_segments();
+  absl::Status status = FillIntegers("--segments", flags.segments, segments->mutable_query_ids());
+  *segments->mutable_key_ids() = segments->query_ids();
+  status.Update(FillIntegers("--key-segments", flags.key_segments, segments->mutable_key_ids()));
+  return status;
 }
 
 absl::Status FillMask(const OptionFlags& flags, v1::AttentionOptions* options) {
   if (!flags.causal.empty()) {
-    absl::Status status = FillCausal(flags.causal, options->mutable_mask()->mutable_causal());
+    absl::Status status = FillAlignment("--causal", flags.causal, options->mutable_mask()->mutable_causal());
     if (!status.ok()) return status;
   }
+  absl::Status status = FirstError({FillWindow(flags, options), FillSegments(flags, options)});
+  if (!status.ok()) return status;
   if (!flags.key_lengths.empty()) {
     options->mutable_mask()->mutable_key_lengths()->Assign(flags.key_lengths.begin(), flags.key_lengths.end());
   }
@@ -127,6 +156,7 @@ absl::Status CheckPositionFlags(const OptionFlags& flags) {
   if (!flags.layout.empty() && !waves) unused = "--layout";
   if (flags.base.has_value() && !waves) unused = "--base";
   if (flags.rotary_size.has_value() && !rotary) unused = "--rotary-size";
+  if (!flags.rotary_scaling.empty() && !rotary) unused = "--rotary-scaling";
   if (!flags.table.empty() && scheme != "learned") unused = "--table";
   if (!flags.slopes.empty() && scheme != "alibi") unused = "--slopes";
   if (unused == nullptr) return absl::OkStatus();
@@ -143,6 +173,10 @@ absl::Status FillPosition(const OptionFlags& flags, v1::PositionScheme* position
   if (absl::Status status = CheckPositionFlags(flags); !status.ok()) return status;
   if (flags.query_offset.has_value()) position->set_query_offset(*flags.query_offset);
   if (flags.key_offset.has_value()) position->set_key_offset(*flags.key_offset);
+  absl::Status status =
+      FirstError({FillIntegers("--query-positions", flags.query_positions, position->mutable_query_positions()),
+                  FillIntegers("--key-positions", flags.key_positions, position->mutable_key_positions())});
+  if (!status.ok()) return status;
   if (flags.position == "sinusoidal") {
     v1::SinusoidalPositions* scheme = position->mutable_sinusoidal();
     if (flags.base.has_value()) scheme->set_base(*flags.base);
@@ -155,6 +189,7 @@ absl::Status FillPosition(const OptionFlags& flags, v1::PositionScheme* position
     if (flags.base.has_value()) scheme->set_base(*flags.base);
     scheme->set_rotary_size(flags.rotary_size.value_or(0));
     scheme->set_layout(LayoutNamed(flags.layout));
+    if (!flags.rotary_scaling.empty()) return ParseRotaryScaling(flags.rotary_scaling, scheme);
   } else if (flags.position == "alibi") {
     position->mutable_alibi()->mutable_slopes()->Assign(flags.slopes.begin(), flags.slopes.end());
   } else {
@@ -163,13 +198,19 @@ absl::Status FillPosition(const OptionFlags& flags, v1::PositionScheme* position
   return absl::OkStatus();
 }
 
-void FillNumbers(const OptionFlags& flags, v1::AttentionOptions* options) {
+absl::Status FillNumbers(const OptionFlags& flags, v1::AttentionOptions* options) {
   options->set_query_heads(flags.heads);
   options->set_key_value_heads(flags.kv_heads);
   options->set_head_size(flags.head_size);
   if (flags.scale.has_value()) options->set_scale(*flags.scale);
   if (flags.algorithm == "naive") options->set_algorithm(v1::ALGORITHM_NAIVE);
   if (flags.algorithm == "flash") options->set_algorithm(v1::ALGORITHM_FLASH);
+  if (flags.softcap.has_value()) options->set_softcap(*flags.softcap);
+  if (flags.precision == "float32") options->set_precision(v1::COMPUTE_PRECISION_FLOAT32);
+  if (flags.precision == "bfloat16") options->set_precision(v1::COMPUTE_PRECISION_BFLOAT16);
+  options->set_allow_non_finite(flags.allow_non_finite);
+  return FirstError({FillFloats("--sinks", flags.sinks, options->mutable_sinks()),
+                     FillFloats("--head-gains", flags.head_gains, options->mutable_head_gains())});
 }
 
 }  // namespace
@@ -191,10 +232,10 @@ absl::StatusOr<v1::Tensor> ReadTensor(const std::string& path, v1::TensorKind ki
 
 absl::Status FillOptions(const OptionFlags& flags, v1::AttendRequest* request) {
   v1::AttentionOptions* options = request->mutable_options();
-  FillNumbers(flags, options);
   if (flags.priority == "batch") request->set_priority(v1::PRIORITY_BATCH);
   request->mutable_tokens()->Assign(flags.tokens.begin(), flags.tokens.end());
-  return FirstError({FillPosition(flags, options->mutable_position()), FillMask(flags, options)});
+  return FirstError(
+      {FillNumbers(flags, options), FillPosition(flags, options->mutable_position()), FillMask(flags, options)});
 }
 
 absl::StatusOr<v1::AttendRequest> BuildRequest(const RequestFlags& flags) {

@@ -15,6 +15,9 @@ void AddDemo(CLI::App& app, Session& session);
 // One attention call.
 void AddAttend(CLI::App& app, Session& session);
 
+// What that call would compute and take, without computing it.
+void AddPlan(CLI::App& app, Session& session);
+
 // Naive, flash and the double-precision reference side by side.
 void AddCompare(CLI::App& app, Session& session);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -15,14 +16,18 @@ constexpr std::size_t kMostRows = 64;
 constexpr int kMostRowLabel = 16;
 constexpr int kMostKeyLabel = 8;
 constexpr int kWeightWidth = 4;  // "0.80"
-constexpr int kScoreWidth = 7;   // "-123.45"
+constexpr int kScoreWidth = 7;   // "-123.45", "1.2e-05"
 
-// 0..1; raw scores, infinities and NaN included, are brought into it.
-float Brightness(float weight) { return weight > 0 ? std::min(weight, 1.0F) : 0.0F; }
+// Where a weight stands between darkest (0) and brightest (1); what lies outside, infinities and NaN are brought in.
+float Brightness(float weight, const LabelledMap& map) {
+  if (!(weight > map.darkest)) return 0.0F;
+  if (weight >= map.brightest) return 1.0F;
+  return (weight - map.darkest) / (map.brightest - map.darkest);
+}
 
-// `text` on a grey as bright as the weight, in a colour that can be read on it.
-std::string Shaded(absl::string_view text, float weight) {
-  const int level = static_cast<int>(std::lround(Brightness(weight) * 23));
+// `text` on a grey of this brightness, in a colour that can be read on it.
+std::string Shaded(absl::string_view text, float brightness) {
+  const int level = static_cast<int>(std::lround(brightness * 23));
   return absl::StrFormat("\x1b[48;5;%d;38;5;%dm%s\x1b[0m", 232 + level, level < 12 ? 255 : 232, text);
 }
 
@@ -32,24 +37,49 @@ int WidestOf(const std::vector<std::string>& labels, std::size_t count, int most
   return std::min(widest, most);
 }
 
+// Whether two digits after the point would show nothing but zeros.
+bool IsFaint(const LabelledMap& map) { return map.darkest >= 0 && map.brightest < 0.01F; }
+
 int NumberWidth(const LabelledMap& map) {
   const bool weights =
       std::all_of(map.weights.begin(), map.weights.end(), [](float weight) { return weight >= 0 && weight <= 1.001F; });
-  return weights ? kWeightWidth : kScoreWidth;
+  return weights && !IsFaint(map) ? kWeightWidth : kScoreWidth;
 }
 
-std::string NumberCell(float weight, int cell, const Style& style) {
-  const std::string text = absl::StrCat(" ", Fit(absl::StrFormat("%.2f", weight), cell - 1, Pad::kLeft));
-  return style.color ? Shaded(text, weight) : text;
+// In kScoreWidth columns where that can be.
+std::string Number(float weight, bool faint) {
+  if (faint) return absl::StrFormat("%.2g", weight);
+  std::string text = absl::StrFormat("%.2f", weight);
+  if (text.size() > kScoreWidth) text = absl::StrFormat("%.0f", weight);
+  return text.size() > kScoreWidth ? absl::StrFormat("%.0e", weight) : text;
 }
 
-std::string BlockCell(float weight, const Style& style) {
+std::string NumberCell(float weight, int cell, const LabelledMap& map, const Style& style) {
+  const std::string text = absl::StrCat(" ", Fit(Number(weight, IsFaint(map)), cell - 1, Pad::kLeft));
+  return style.color ? Shaded(text, Brightness(weight, map)) : text;
+}
+
+std::string BlockCell(float weight, const LabelledMap& map, const Style& style) {
   constexpr absl::string_view kDensity = " .:-=+*#%@";
-  if (style.color) return Shaded(" ", weight);
-  return std::string(1, kDensity[static_cast<std::size_t>(std::lround(Brightness(weight) * 9))]);
+  const float brightness = Brightness(weight, map);
+  if (style.color) return Shaded(" ", brightness);
+  return std::string(1, kDensity[static_cast<std::size_t>(std::lround(brightness * 9))]);
 }
 
 }  // namespace
+
+void FitBrightness(bool from_zero, LabelledMap* map) {
+  float smallest = std::numeric_limits<float>::infinity();
+  float largest = -smallest;
+  for (const float weight : map->weights) {
+    if (!std::isfinite(weight)) continue;
+    smallest = std::min(smallest, weight);
+    largest = std::max(largest, weight);
+  }
+  if (smallest > largest) return;
+  map->darkest = from_zero ? 0.0F : smallest;
+  map->brightest = largest;
+}
 
 std::string DrawMap(const LabelledMap& map, const Style& style) {
   const std::size_t rows = std::min(map.rows.size(), kMostRows);
@@ -69,7 +99,7 @@ std::string DrawMap(const LabelledMap& map, const Style& style) {
     absl::StrAppend(&text, Fit(map.rows[r], label, Pad::kLeft), numbers ? "" : " ");
     for (std::size_t k = 0; k < keys; ++k) {
       const float weight = map.weights[r * map.keys.size() + k];
-      absl::StrAppend(&text, numbers ? NumberCell(weight, cell, style) : BlockCell(weight, style));
+      absl::StrAppend(&text, numbers ? NumberCell(weight, cell, map, style) : BlockCell(weight, map, style));
     }
     absl::StrAppend(&text, "\n");
   }
@@ -84,6 +114,9 @@ std::string Sentence(const LabelledMap& map, std::int64_t row) {
   const auto begin = map.weights.begin() + row * static_cast<std::int64_t>(map.keys.size());
   const auto largest = std::max_element(begin, begin + static_cast<std::int64_t>(map.keys.size()));
   const std::string& label = map.rows[static_cast<std::size_t>(row)];
+  if (std::any_of(begin, begin + static_cast<std::int64_t>(map.keys.size()), [](float x) { return std::isnan(x); })) {
+    return absl::StrCat(label, " attends to what is no number");
+  }
   if (map.keys.empty() || !(*largest > 0)) return absl::StrCat(label, " attends to nothing");
   return Sentence(label, map.keys[static_cast<std::size_t>(largest - begin)], *largest);
 }

@@ -23,6 +23,12 @@ std::string Conventions(const v1::Execution& e) {
   if (e.causal_alignment() != v1::CAUSAL_ALIGNMENT_UNSPECIFIED) {
     absl::StrAppend(&text, ", causal ", Spoken(v1::CausalAlignment_Name(e.causal_alignment()), "CAUSAL_ALIGNMENT_"));
   }
+  if (e.window_alignment() != v1::CAUSAL_ALIGNMENT_UNSPECIFIED) {
+    absl::StrAppend(&text, ", window ", Spoken(v1::CausalAlignment_Name(e.window_alignment()), "CAUSAL_ALIGNMENT_"));
+  }
+  if (e.softcap() != 0) absl::StrAppend(&text, ", softcap ", absl::StrFormat("%.6g", e.softcap()));
+  if (e.precision() == v1::COMPUTE_PRECISION_BFLOAT16) absl::StrAppend(&text, ", in ", NameOf(e.precision()));
+  if (e.non_finite() == "ieee") absl::StrAppend(&text, ", non-finite numbers by IEEE rules");
   return text;
 }
 
@@ -50,6 +56,10 @@ double ComputeSeconds(const v1::Execution& execution) {
 }
 
 std::string NameOf(v1::Algorithm algorithm) { return Spoken(v1::Algorithm_Name(algorithm), "ALGORITHM_"); }
+
+std::string NameOf(v1::ComputePrecision precision) {
+  return Spoken(v1::ComputePrecision_Name(precision), "COMPUTE_PRECISION_");
+}
 
 std::string Summary(const v1::Execution& e) {
   std::string text =

@@ -18,6 +18,9 @@ double ComputeSeconds(const v1::Execution& execution);
 // "naive", "flash".
 std::string NameOf(v1::Algorithm algorithm);
 
+// "float32", "bfloat16".
+std::string NameOf(v1::ComputePrecision precision);
+
 // A few lines: algorithm and reason, conventions, time, bytes, GFLOP/s.
 std::string Summary(const v1::Execution& execution);
 

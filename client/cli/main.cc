@@ -16,6 +16,7 @@ constexpr char kExamples[] =
     "Examples:\n"
     "  headlight demo\n"
     "  headlight attend --query q.npy --key k.npy --value v.npy --causal top-left --output out.npy\n"
+    "  headlight plan --tokens-count 16384 --heads 8 --head-size 64\n"
     "  headlight compare --tokens-count 4096 --heads 8 --head-size 64\n"
     "  headlight info --json\n"
     "  headlight health --address headlight.example:50051\n"
@@ -52,6 +53,7 @@ int Run(int argc, char** argv) {
   app.fallthrough();
   AddDemo(app, session);
   AddAttend(app, session);
+  AddPlan(app, session);
   AddCompare(app, session);
   AddInfo(app, session);
   AddHealth(app, session);

@@ -1,23 +1,26 @@
 #include "client/cli/output_flags.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "client/cli/files.h"
 #include "client/cli/json.h"
 #include "client/cli/npy.h"
+#include "client/cli/parse_flags.h"
+#include "client/cli/request_flags.h"
 #include "client/cpp/tensors.h"
 
 namespace headlight::cli {
 namespace {
+
+constexpr char kOutputs[] = "Outputs";
 
 bool IsJson(absl::string_view path) { return absl::EndsWith(path, ".json"); }
 bool IsNpy(absl::string_view path) { return absl::EndsWith(path, ".npy"); }
@@ -51,7 +54,7 @@ absl::Status WriteMapsAsJson(const std::string& path, const v1::AttendResponse& 
   return WriteFile(path, absl::StrCat("[", absl::StrJoin(maps, ","), "]\n"));
 }
 
-// One array [maps, rows, keys].
+// One array of all maps: [maps, rows, keys], or [maps, keys] for column sums.
 absl::Status WriteMapsAsNpy(const std::string& path, const v1::AttendResponse& response) {
   std::vector<float> all;
   std::vector<std::int64_t> shape = {response.maps_size()};
@@ -67,14 +70,17 @@ absl::Status WriteMapsAsNpy(const std::string& path, const v1::AttendResponse& r
   return WriteNpy(path, all, shape);
 }
 
-// A file per map: request0_batch0_head2.npy, or .json for top keys; with the first row where a head has several ranges.
+// A file per map: request0_batch0_head2.npy, or .json for top keys; with the first row where that is not 0, and
+// the end of the range where two begin at one row.
 absl::Status WriteMapsToFolder(const std::string& path, const v1::AttendResponse& response) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   if (error) return absl::UnknownError(absl::StrCat(path, ": ", error.message()));
+  std::set<std::string> taken;
   for (const v1::WeightMap& map : response.maps()) {
-    const std::string stem = absl::StrCat(path, "/request", map.request_index(), "_batch", map.batch(), "_head",
-                                          map.head(), map.row_begin() > 0 ? absl::StrCat("_row", map.row_begin()) : "");
+    std::string stem = absl::StrCat(path, "/request", map.request_index(), "_batch", map.batch(), "_head", map.head(),
+                                    map.row_begin() > 0 ? absl::StrCat("_row", map.row_begin()) : "");
+    if (!taken.insert(stem).second) absl::StrAppend(&stem, "_to", map.row_end());
     absl::Status status = map.has_top_keys() ? WriteMessage(absl::StrCat(stem, ".json"), map)
                                              : WriteTensor(absl::StrCat(stem, ".npy"), map.weights());
     if (!status.ok()) return status;
@@ -88,64 +94,81 @@ absl::Status WriteMaps(const std::string& path, const v1::AttendResponse& respon
   return WriteMapsToFolder(path, response);
 }
 
-}  // namespace
-
-void AddOutputFlags(CLI::App& app, OutputFlags& flags) {
-  CLI::Option* output =
-      app.add_option("--output", flags.output, "Write the output, as float32 in .npy or numbers in .json");
-  CLI::Option* maps_out = app.add_option("--maps-out", flags.maps_out,
-                                         "Write the maps: one .npy [maps,rows,keys], one .json, or a folder of files");
+void AddFileFlags(CLI::App& app, OutputFlags& flags) {
   CLI::Option* options[] = {
-      output,
+      app.add_option("--output", flags.output, "Write the output, as float32 in .npy or numbers in .json"),
       app.add_option("--log-sum-exp", flags.log_sum_exp, "Write the log-sum-exp [B,H,Tq] likewise"),
       app.add_option("--head-outputs", flags.head_outputs, "Write each head's output [B,H,Tq,Dv] likewise"),
-      app.add_option("--maps", flags.maps, "Weight maps: all, 0,2, all:full or 0,2:top=8; may be repeated")
+      app.add_option("--maps-out", flags.maps_out,
+                     "Write the maps: one .npy [maps,rows,keys], one .json, or a folder of files")};
+  for (CLI::Option* option : options) option->group(kOutputs)->type_name("FILE");
+}
+
+void AddMapFlags(CLI::App& app, OutputFlags& flags) {
+  CLI::Option* options[] = {
+      app.add_option("--maps", flags.maps,
+                     "Maps of all heads or of heads 0,2; FORM: full, top=K, pooled=ROWSxCOLUMNS,max|mean|sum or "
+                     "columns (sums over rows); STAGE: weights, scaled, softcapped or biased; may be repeated")
           ->allow_extra_args(false)
-          ->type_name("HEADS[:full|:top=K]"),
-      maps_out,
-      app.add_flag("--show", flags.show, "Draw the maps in the terminal; without --maps all heads"),
-      app.add_flag("--no-output", flags.no_output, "Leave the output out: maps or statistics alone")->excludes(output)};
-  for (CLI::Option* option : options) {
-    option->group("Outputs");
-    if (option->get_type_name() == "TEXT") option->type_name("FILE");
-  }
+          ->type_name("HEADS[:FORM][@STAGE]"),
+      app.add_option("--map-rows", flags.map_rows, "Rows of the maps, such as 0:4,10:12; else all")
+          ->check(RefuseEmpty)
+          ->type_name("BEGIN:END,..."),
+      app.add_option("--map-keys", flags.map_keys, "Keys of the maps, such as 0:100; else all")
+          ->check(RefuseEmpty)
+          ->type_name("BEGIN:END"),
+      app.add_option("--map-batches", flags.map_batches, "Batches of the maps, such as 0,2; else all")
+          ->delimiter(',')
+          ->check(RequireCount)
+          ->type_name("LIST")
+          ->allow_extra_args(false),
+      app.add_flag("--show", flags.show, "Draw the maps in the terminal; without --maps all heads")};
+  for (CLI::Option* option : options) option->group(kOutputs);
 }
 
-absl::StatusOr<v1::WeightMaps> ParseMaps(absl::string_view text) {
-  const absl::Status error = absl::InvalidArgumentError(
-      absl::StrCat("--maps ", text, " is not HEADS, HEADS:full or HEADS:top=K, with HEADS all or numbers such as 0,2"));
-  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits(':', 1));
-  v1::WeightMaps maps;
-  if (parts.first != "all") {
-    for (const absl::string_view head : absl::StrSplit(parts.first, ',')) {
-      std::uint32_t number = 0;
-      if (!absl::SimpleAtoi(head, &number)) return error;
-      maps.add_heads(number);
-    }
+// Rows, keys and batches of one map.
+absl::Status AddRanges(const OutputFlags& flags, v1::WeightMaps* maps) {
+  maps->mutable_batches()->Assign(flags.map_batches.begin(), flags.map_batches.end());
+  if (!flags.map_rows.empty()) {
+    const absl::StatusOr<std::vector<v1::RowRange>> rows = ParseRanges("--map-rows", flags.map_rows);
+    if (!rows.ok()) return rows.status();
+    maps->mutable_rows()->Assign(rows->begin(), rows->end());
   }
-  absl::string_view form = parts.second;
-  std::uint32_t k = 0;
-  if (absl::ConsumePrefix(&form, "top=")) {
-    if (!absl::SimpleAtoi(form, &k)) return error;
-    maps.mutable_top_keys()->set_k(k);
-  } else if (form == "full" || !absl::StrContains(text, ':')) {
-    maps.mutable_full();
-  } else {
-    return error;
+  if (flags.map_keys.empty()) return absl::OkStatus();
+  const absl::StatusOr<std::vector<v1::RowRange>> keys = ParseRanges("--map-keys", flags.map_keys);
+  if (!keys.ok()) return keys.status();
+  if (keys->size() != 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--map-keys ", flags.map_keys, " is not one range BEGIN:END"));
   }
-  return maps;
+  *maps->mutable_keys() = keys->front();
+  return absl::OkStatus();
 }
 
-absl::Status AddOutputs(const OutputFlags& flags, v1::OutputSelection* outputs) {
-  if (flags.no_output) outputs->set_omit_output(true);
-  if (!flags.log_sum_exp.empty()) outputs->set_log_sum_exp(true);
-  if (!flags.head_outputs.empty()) outputs->set_head_outputs(true);
+absl::Status AddMaps(const OutputFlags& flags, v1::OutputSelection* outputs) {
+  std::vector<v1::WeightMaps> added;
   for (const std::string& text : flags.maps) {
     absl::StatusOr<v1::WeightMaps> maps = ParseMaps(text);
     if (!maps.ok()) return maps.status();
-    *outputs->add_maps() = *std::move(maps);
+    added.push_back(*std::move(maps));
   }
-  if (flags.show && outputs->maps().empty()) outputs->add_maps()->mutable_full();
+  if (added.empty() && outputs->maps().empty()) {
+    if (flags.show) {
+      added.emplace_back().mutable_full();
+    } else if (flags.explain) {
+      added.emplace_back().mutable_top_keys()->set_k(1);
+    }
+  }
+  for (v1::WeightMaps& maps : added) {
+    if (absl::Status status = AddRanges(flags, &maps); !status.ok()) return status;
+    *outputs->add_maps() = std::move(maps);
+  }
+  const char* unused = nullptr;
+  if (!flags.map_rows.empty()) unused = "--map-rows";
+  if (!flags.map_keys.empty()) unused = "--map-keys";
+  if (!flags.map_batches.empty()) unused = "--map-batches";
+  if (added.empty() && unused != nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(unused, " has no use without --maps"));
+  }
   if (flags.maps_out.empty()) return absl::OkStatus();
   if (outputs->maps().empty()) return absl::InvalidArgumentError("--maps-out has no use without --maps");
   for (const v1::WeightMaps& maps : outputs->maps()) {
@@ -154,6 +177,40 @@ absl::Status AddOutputs(const OutputFlags& flags, v1::OutputSelection* outputs) 
     }
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddOutputFlags(CLI::App& app, OutputFlags& flags) {
+  AddFileFlags(app, flags);
+  AddMapFlags(app, flags);
+  CLI::Option* options[] = {
+      app.add_flag("--no-output", flags.no_output, "Leave the output out: maps or statistics alone")
+          ->excludes(app.get_option("--output")),
+      app.add_flag("--statistics", flags.statistics, "Statistics of every head"),
+      app.add_option("--verify-rows", flags.verify_rows, "Compute N rows again in double precision")
+          ->check(RequireCount)
+          ->type_name("N"),
+      app.add_option("--out-kind", flags.kind, "Kind of number that comes back; else that of the input")
+          ->check(CLI::IsMember({"f32", "f16", "bf16"})),
+      app.add_option("--max-response-bytes", flags.max_response_bytes, "A larger answer is refused before computing")
+          ->check(RequireCount)
+          ->type_name("N"),
+      app.add_flag(
+          "--explain", flags.explain,
+          "Tell the plan, the conventions and where each row looks; without --maps by the top key of all heads")};
+  for (CLI::Option* option : options) option->group(kOutputs);
+}
+
+absl::Status AddOutputs(const OutputFlags& flags, v1::OutputSelection* outputs) {
+  if (flags.no_output) outputs->set_omit_output(true);
+  if (!flags.log_sum_exp.empty()) outputs->set_log_sum_exp(true);
+  if (!flags.head_outputs.empty()) outputs->set_head_outputs(true);
+  if (flags.statistics) outputs->set_head_statistics(true);
+  if (flags.verify_rows.has_value()) outputs->set_verify_rows(*flags.verify_rows);
+  if (!flags.kind.empty()) outputs->set_tensor_kind(KindNamed(flags.kind));
+  if (flags.max_response_bytes.has_value()) outputs->set_max_response_bytes(*flags.max_response_bytes);
+  return AddMaps(flags, outputs);
 }
 
 absl::StatusOr<std::vector<std::string>> WriteOutputs(const OutputFlags& flags, v1::AttendResponse* response) {

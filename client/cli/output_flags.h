@@ -1,8 +1,10 @@
-// The flags of `attend` that say what comes back and where it goes.
+// The flags of `attend` and `plan` that say what comes back and where it goes.
 #ifndef HEADLIGHT_CLIENT_CLI_OUTPUT_FLAGS_H_
 #define HEADLIGHT_CLIENT_CLI_OUTPUT_FLAGS_H_
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,23 +17,29 @@ namespace headlight::cli {
 
 // Paths; empty means not asked for.
 struct OutputFlags {
-  std::string output;        // .npy or .json
-  std::string log_sum_exp;   // .npy or .json
-  std::string head_outputs;  // .npy or .json
-  std::vector<std::string> maps;
+  std::string output;              // .npy or .json
+  std::string log_sum_exp;         // .npy or .json
+  std::string head_outputs;        // .npy or .json
+  std::vector<std::string> maps;   // each as ParseMaps reads it
+  std::string map_rows, map_keys;  // ranges
+  std::vector<std::uint32_t> map_batches;
   std::string maps_out;  // .npy, .json, or a folder
   bool show = false;
+  bool explain = false;
   bool no_output = false;
+  bool statistics = false;
+  std::optional<std::uint32_t> verify_rows;
+  std::string kind;  // "f32", "f16", "bf16" or empty
+  std::optional<std::uint64_t> max_response_bytes;
 };
 
 // Adds the flags to a subcommand. `flags` must outlive it.
 void AddOutputFlags(CLI::App& app, OutputFlags& flags);
 
-// "all", "0,2", "all:full", "0,2:top=8". INVALID_ARGUMENT: anything else.
-absl::StatusOr<v1::WeightMaps> ParseMaps(absl::string_view text);
-
-// Adds what the flags ask for to `outputs`. INVALID_ARGUMENT: a map that cannot be read, or --maps-out without maps or
-// as .npy with top keys.
+// Adds what the flags ask for to `outputs`. Where that leaves no map, --show adds the full maps of all heads, and
+// --explain the top key of every row. Rows, keys and batches hold for every map that is added.
+// INVALID_ARGUMENT: a value that cannot be read, a flag for maps where none is asked for, or --maps-out as .npy with
+// top keys.
 absl::Status AddOutputs(const OutputFlags& flags, v1::OutputSelection* outputs);
 
 // Writes what the flags name, takes it out of `response`, and gives the names of the files written. UNKNOWN: a file

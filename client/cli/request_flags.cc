@@ -1,5 +1,8 @@
 #include "client/cli/request_flags.h"
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
 namespace headlight::cli {
 namespace {
 
@@ -57,17 +60,35 @@ void AddWeights(CLI::App& app, InputFlags& flags) {
   }
 }
 
-void AddMaskAndPositions(CLI::App& app, OptionFlags& flags) {
+// A flag whose value parse_flags.h reads.
+CLI::Option* AddText(CLI::App& app, const char* name, std::string& text, const char* form, const char* description) {
+  return app.add_option(name, text, description)->type_name(form)->check(RefuseEmpty);
+}
+
+void AddMasks(CLI::App& app, OptionFlags& flags) {
   CLI::Option* options[] = {
-      app.add_option("--causal", flags.causal, "No key after the row's own: top-left, bottom-right or explicit:OFFSET")
-          ->type_name("ALIGNMENT"),
+      AddText(app, "--causal", flags.causal, "ALIGNMENT",
+              "No key after the row's own: top-left, bottom-right or explicit:OFFSET"),
+      AddText(app, "--window", flags.window, "LEFT,RIGHT",
+              "Keys before and after the row's own; a side that is empty or * is unbounded"),
+      AddText(app, "--window-alignment", flags.window_alignment, "ALIGNMENT",
+              "The window's diagonal where --causal gives none; as for --causal")
+          ->needs(app.get_option("--window")),
+      AddText(app, "--segments", flags.segments, "LIST", "Ids of packed sequences, such as 0,0,1: equal ones attend"),
+      AddText(app, "--key-segments", flags.key_segments, "LIST", "Ids of the keys; else those of --segments")
+          ->needs(app.get_option("--segments")),
       app.add_option("--key-lengths", flags.key_lengths, "How many keys each batch has, such as 5,7")
           ->delimiter(',')
           ->type_name("LIST")
           ->allow_extra_args(false),
       AddFile(app, "--mask", flags.mask,
               "Broadcasts to [B,H,Tq,Tk]: bool (true may attend), "
-              "or numbers to add to the scores"),
+              "or numbers to add to the scores")};
+  for (CLI::Option* option : options) option->group(kMask);
+}
+
+void AddPositions(CLI::App& app, OptionFlags& flags) {
+  CLI::Option* options[] = {
       app.add_option("--position", flags.position, "The scheme of positions")
           ->check(CLI::IsMember({"none", "sinusoidal", "learned", "rotary", "alibi"}))
           ->capture_default_str(),
@@ -75,13 +96,18 @@ void AddMaskAndPositions(CLI::App& app, OptionFlags& flags) {
           ->check(CLI::IsMember({"halves", "interleaved"})),
       app.add_option("--base", flags.base, "sinusoidal, rotary: base of the wavelengths; 10000 unless given"),
       app.add_option("--rotary-size", flags.rotary_size, "rotary: how many leading channels are turned; else all"),
+      AddText(app, "--rotary-scaling", flags.rotary_scaling, "SCALING",
+              "rotary: linear:FACTOR, ntk:FACTOR, llama3:FACTOR,LOW,HIGH,CONTEXT or "
+              "yarn:FACTOR,CONTEXT[,BETA_FAST,BETA_SLOW[,ATTENTION_FACTOR]]"),
       AddFile(app, "--table", flags.table, "learned: [positions,E]"),
       app.add_option("--slopes", flags.slopes, "alibi: one per head; else the paper's")
           ->delimiter(',')
           ->type_name("LIST")
           ->allow_extra_args(false),
       app.add_option("--query-offset", flags.query_offset, "Position of query 0"),
-      app.add_option("--key-offset", flags.key_offset, "Position of key 0")};
+      app.add_option("--key-offset", flags.key_offset, "Position of key 0"),
+      AddText(app, "--query-positions", flags.query_positions, "LIST", "Position of each query, in place of an offset"),
+      AddText(app, "--key-positions", flags.key_positions, "LIST", "Position of each key, in place of an offset")};
   for (CLI::Option* option : options) option->group(kMask);
 }
 
@@ -91,6 +117,13 @@ void AddOptions(CLI::App& app, OptionFlags& flags) {
       app.add_option("--kv-heads", flags.kv_heads, "Key/value heads; else as many"),
       app.add_option("--head-size", flags.head_size, "Size of a query and key head"),
       app.add_option("--scale", flags.scale, "Factor on Q K^T; 1/sqrt(head size) unless given"),
+      app.add_option("--softcap", flags.softcap, "Scores become C x tanh(score / C), before the bias and the masks")
+          ->check(RequireNumber),
+      AddText(app, "--sinks", flags.sinks, "LIST", "A logit per query head that joins the denominator alone"),
+      AddText(app, "--head-gains", flags.head_gains, "LIST", "A factor per query head; 0 switches the head off"),
+      app.add_option("--precision", flags.precision, "The arithmetic of the products; float32 unless given")
+          ->check(CLI::IsMember({"float32", "bfloat16"})),
+      app.add_flag("--allow-non-finite", flags.allow_non_finite, "IEEE rules for NaN and infinity in the input"),
       app.add_option("--algorithm", flags.algorithm, "How it is computed; the numbers are the same within the bound")
           ->check(CLI::IsMember({"auto", "naive", "flash"}))
           ->capture_default_str(),
@@ -113,11 +146,24 @@ std::string RefuseMinus(const std::string& text) {
   return !text.empty() && text.front() == '-' ? text + " is negative" : "";
 }
 
+std::string RefuseEmpty(const std::string& text) { return text.empty() ? "the value is empty" : ""; }
+
+std::string RequireCount(const std::string& text) {
+  std::uint64_t number = 0;
+  return absl::SimpleAtoi(text, &number) ? "" : absl::StrCat(text, " is not a whole number, 0 or more");
+}
+
+std::string RequireNumber(const std::string& text) {
+  double number = 0;
+  return absl::SimpleAtod(text, &number) ? "" : absl::StrCat(text, " is not a number");
+}
+
 void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
   const std::vector<CLI::Option*> before = app.get_options();
   AddInputs(app, flags.input);
   AddWeights(app, flags.input);
-  AddMaskAndPositions(app, flags.options);
+  AddMasks(app, flags.options);
+  AddPositions(app, flags.options);
   AddOptions(app, flags.options);
   const std::vector<CLI::Option*> all = app.get_options();
   CLI::Option* request = app.add_option("--request", flags.input.request,

@@ -1,4 +1,4 @@
-// The flags that describe an attention call, shared by `attend` and `compare`, and the request they make.
+// The flags that describe an attention call, shared by `attend`, `plan` and `compare`, and the request they make.
 #ifndef HEADLIGHT_CLIENT_CLI_REQUEST_FLAGS_H_
 #define HEADLIGHT_CLIENT_CLI_REQUEST_FLAGS_H_
 
@@ -33,20 +33,29 @@ struct InputFlags {
   }
 };
 
-// How to attend. The server checks the values; what would be ignored without a word is refused here.
+// How to attend. The server checks the values; what would be ignored without a word is refused here. Text in one of
+// the grammars of parse_flags.h is kept as it came; empty means not given.
 struct OptionFlags {
   std::uint32_t heads = 0, kv_heads = 0, head_size = 0;
-  std::string causal;  // "top-left", "bottom-right", "explicit:N" or empty
+  std::string causal;  // an alignment
   std::vector<std::int64_t> key_lengths;
+  std::string window;
+  std::string window_alignment;  // an alignment
+  std::string segments, key_segments;
   std::string mask;  // path
   std::string position = "none";
   std::string layout;  // "halves", "interleaved" or empty
   std::optional<double> base;
   std::optional<std::uint32_t> rotary_size;
+  std::string rotary_scaling;
   std::string table;  // path
   std::vector<float> slopes;
   std::optional<std::int64_t> query_offset, key_offset;
-  std::optional<double> scale;
+  std::string query_positions, key_positions;
+  std::optional<double> scale, softcap;
+  std::string sinks, head_gains;
+  std::string precision;  // "float32", "bfloat16" or empty
+  bool allow_non_finite = false;
   std::string algorithm = "auto";
   std::string kind = "f32";
   std::string priority = "interactive";
@@ -58,8 +67,17 @@ struct RequestFlags {
   OptionFlags options;
 };
 
-// A check for flags without a sign: CLI11 2.1 reads -1 as 2^64 - 1. What is wrong, or "".
+// Checks of a flag's value: what is wrong with it, or "". For flags without a sign: CLI11 2.1 reads -1 as 2^64 - 1.
 std::string RefuseMinus(const std::string& text);
+
+// For flags whose empty value would pass for not given.
+std::string RefuseEmpty(const std::string& text);
+
+// A whole number from 0 to 2^64 - 1, in digits.
+std::string RequireCount(const std::string& text);
+
+// A decimal number, "inf" and "nan" included.
+std::string RequireNumber(const std::string& text);
 
 // Adds the flags to a subcommand. `flags` must outlive it. Flags that contradict each other exclude each other.
 void AddRequestFlags(CLI::App& app, RequestFlags& flags);

@@ -20,7 +20,7 @@ std::string HintFor(const absl::Status& status, const client::ErrorInfo& details
   const std::string& reason = details.reason;
   if (reason == "INVALID_REQUEST") return "correct these fields; --help of the subcommand says which flag sets which";
   if (reason == "REQUEST_TOO_EXPENSIVE") return "make the request smaller; `headlight info` lists the limits";
-  if (reason == "RESPONSE_TOO_LARGE") return "ask for less: fewer heads in --maps, :top=K, or --no-output";
+  if (reason == "RESPONSE_TOO_LARGE") return "ask for less: fewer heads in --maps, :top=K, :pooled=..., or --no-output";
   if (reason == "LAYER_NOT_FOUND") return "`headlight info` lists the layers of this server";
   if (reason == "NOT_IMPLEMENTED") return "this version of the server does not compute that; leave these fields out";
   if (reason == "NOT_READY") return "the server is warming up; `headlight health` says when it is ready";

@@ -89,6 +89,13 @@ absl::StatusOr<v1::AttendResponse> Client::Attend(const v1::AttendRequest& reque
   });
 }
 
+absl::StatusOr<v1::PlanAttentionResponse> Client::PlanAttention(const v1::PlanAttentionRequest& request) const {
+  return RunWithRetries<v1::PlanAttentionResponse>(
+      deadline_, [&](grpc::ClientContext* context, v1::PlanAttentionResponse* response) {
+        return stubs_->attention->PlanAttention(context, request, response);
+      });
+}
+
 absl::StatusOr<v1::CompareAlgorithmsResponse> Client::CompareAlgorithms(
     const v1::CompareAlgorithmsRequest& request) const {
   return RunWithRetries<v1::CompareAlgorithmsResponse>(

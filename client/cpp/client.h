@@ -40,6 +40,9 @@ class Client {
   // The calls of the contract. Each blocks until the answer, an error that is not to be retried, or the deadline.
   // Errors: those of the call in the contract, UNAVAILABLE where nobody answers at the address.
   absl::StatusOr<v1::AttendResponse> Attend(const v1::AttendRequest& request) const;
+  // The request without data: PlanRequestOf (plan.h) makes it from an AttendRequest. What is beyond a limit is no error
+  // but stands in `violations` of the answer.
+  absl::StatusOr<v1::PlanAttentionResponse> PlanAttention(const v1::PlanAttentionRequest& request) const;
   absl::StatusOr<v1::CompareAlgorithmsResponse> CompareAlgorithms(const v1::CompareAlgorithmsRequest& request) const;
   absl::StatusOr<v1::GetDemoResponse> GetDemo() const;
   absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo() const;

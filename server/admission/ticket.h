@@ -15,24 +15,28 @@ namespace headlight {
 // workers). Thread-safe.
 class CallControl {
  public:
-  explicit CallControl(absl::Time deadline) : deadline_(deadline) {}
+  // `aborted` (may be null) is raised when the server can wait no longer; it outlives this.
+  explicit CallControl(absl::Time deadline, const std::atomic<bool>* aborted = nullptr)
+      : aborted_(aborted), deadline_(deadline) {}
 
   // The client went away.
   void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
 
-  // OK, CANCELLED or DEADLINE_EXCEEDED.
+  // OK, CANCELLED, DEADLINE_EXCEEDED, or UNAVAILABLE with DRAIN_ABORTED.
   absl::Status Check(absl::Time now) const;
 
  private:
   std::atomic<bool> cancelled_{false};
+  const std::atomic<bool>* aborted_;
   absl::Time deadline_;
 };
 
 // Move-only; destroying it gives the place back. Its memory account outlives every buffer of the call.
 class Ticket {
  public:
-  // `calls` counts the tickets there are; it and `ledger` outlive the ticket.
-  Ticket(std::atomic<std::int64_t>& calls, MemoryLedger* ledger, absl::Time deadline);
+  // `calls` counts the tickets there are; it, `ledger` and `aborted` (see CallControl) outlive the ticket.
+  Ticket(std::atomic<std::int64_t>& calls, MemoryLedger* ledger, absl::Time deadline,
+         const std::atomic<bool>* aborted = nullptr);
   Ticket(Ticket&& other) noexcept = default;
   Ticket& operator=(Ticket&& other) noexcept = default;
 

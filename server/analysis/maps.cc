@@ -12,82 +12,90 @@ namespace headlight {
 namespace {
 
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
+// Rows of one sweep: as many as a tile has, so that sweeps go side by side.
+constexpr std::int64_t kSweepRows = 64;
 
-// Scores are written where the answer's weights will be. An answer in 16 bits is narrowed in place at the end: its
-// scores need all of float32 until then.
-class FullMapSink final : public MapSink {
- public:
-  FullMapSink(const ProblemSpec& spec, std::int64_t index) : MapSink(spec, index), kind_(spec.outputs.kind) {}
-
-  void Begin() override {
-    for (MapResult& result : results_) {
-      result.weights = MakeTensor(TensorKind::kF32, {result.rows.size(), keys_.size()});
+// Maps that are made row by row, the same way from what passes while attention runs and from sweeps.
+class RowSink : public MapSink {
+ protected:
+  RowSink(const ProblemSpec& spec, std::int64_t index) : MapSink(spec, index) {
+    if (!map_.IsSweep()) return;
+    for (std::size_t i = 0; i < results_.size(); ++i) {
+      const Range rows = results_[i].rows;
+      for (std::int64_t row = rows.begin; row < rows.end; row += kSweepRows) {
+        AddSweep(i, {row, std::min(row + kSweepRows, rows.end)}, map_.keys);
+      }
     }
-    seen_.resize(results_.size());
-    for (std::size_t i = 0; i < results_.size(); ++i)
-      seen_[i].resize(static_cast<std::size_t>(results_[i].rows.size()));
-  }
-
-  std::int64_t finish_tasks() const override {
-    return kind_ == TensorKind::kF32 ? 0 : static_cast<std::int64_t>(results_.size());
-  }
-
-  bool Finish(std::int64_t task, std::int64_t step) override {
-    constexpr std::int64_t kPiece = std::int64_t{1} << 18;
-    OwnedTensor& weights = results_[static_cast<std::size_t>(task)].weights;
-    const std::int64_t count = ElementCount(weights.shape).value_or(0);
-    const std::int64_t begin = step * kPiece;
-    const std::int64_t end = std::min(begin + kPiece, count);
-    NarrowRow(kind_, weights.floats() + begin, reinterpret_cast<std::byte*>(weights.bytes.data()) + begin * 2,
-              end - begin);
-    if (end < count) return true;
-    weights.kind = kind_;
-    weights.bytes.resize(static_cast<std::size_t>(count * WidthOf(kind_)));
-    weights.bytes.shrink_to_fit();
-    return false;
   }
 
  private:
-  void TakeRow(MapResult& result, std::int64_t row, Range keys, const float* scores) override {
-    std::copy_n(scores, keys.size(), RowOf(result, row) + keys.begin - keys_.begin);
-    Seen(result, row) = keys.end - keys_.begin;
+  void OnSweep(std::size_t sweep, const ScoreBlock& block) final {
+    for (std::int64_t row = block.rows.begin; row < block.rows.end; ++row) {
+      TakeRow(results_[ResultOf(sweep)], block, row, block.keys);
+    }
+  }
+  void OnSweepDone(std::size_t sweep) final {
+    const Range rows = SweepAt(sweep).rows;
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) EndRow(results_[ResultOf(sweep)], row, {});
+  }
+};
+
+// Scores are written where the answer's numbers will be.
+class FullMapSink final : public RowSink {
+ public:
+  FullMapSink(const ProblemSpec& spec, std::int64_t index) : RowSink(spec, index) {}
+
+  void Begin() override {
+    for (MapResult& result : results_) {
+      result.weights = MakeTensor(TensorKind::kF32, {result.rows.size(), map_.keys.size()});
+      seen_.emplace_back(static_cast<std::size_t>(result.rows.size()));
+    }
   }
 
-  // Columns that never came are 0 as they were made.
-  void EndRow(MapResult& result, std::int64_t row, float log_sum_exp) override {
+ private:
+  void TakeRow(MapResult& result, const ScoreBlock& block, std::int64_t row, Range keys) override {
+    float* out = RowOf(result, row);
+    std::int64_t& seen = Seen(result, row);
+    const std::int64_t begin = keys.begin - map_.keys.begin;
+    std::fill(out + seen, out + begin, kForbidden);
+    std::copy_n(block.scores.Row(row - block.rows.begin) + keys.begin - block.keys.begin, keys.size(), out + begin);
+    seen = begin + keys.size();
+  }
+
+  // Columns that did not come at the end are 0 as they were made.
+  void EndRow(MapResult& result, std::int64_t row, RowNorm norm) override {
+    float* out = RowOf(result, row);
     const std::int64_t seen = Seen(result, row);
-    if (log_sum_exp == kForbidden) {
-      std::fill_n(RowOf(result, row), seen, 0.0F);
+    if (result.stage == MapStage::kWeights) {
+      WeightsFromScores(out, seen, norm);
     } else {
-      ExpAndSum(RowOf(result, row), seen, log_sum_exp);
+      std::fill(out + seen, out + map_.keys.size(), kForbidden);
     }
   }
 
   float* RowOf(MapResult& result, std::int64_t row) const {
-    return result.weights.floats() + (row - result.rows.begin) * keys_.size();
+    return result.weights.floats() + (row - result.rows.begin) * map_.keys.size();
   }
   std::int64_t& Seen(const MapResult& result, std::int64_t row) {
     return seen_[static_cast<std::size_t>(&result - results_.data())]
                 [static_cast<std::size_t>(row - result.rows.begin)];
   }
 
-  TensorKind kind_;
-  std::vector<std::vector<std::int64_t>> seen_;
+  std::vector<std::vector<std::int64_t>> seen_;  // columns that have come, of each row of each result
 };
 
 // Of each row a heap of the k best scores, the worst on top, in the answer's own arrays.
-class TopKeysSink final : public MapSink {
+class TopKeysSink final : public RowSink {
  public:
-  TopKeysSink(const ProblemSpec& spec, std::int64_t index)
-      : MapSink(spec, index), k_(spec.outputs.maps[static_cast<std::size_t>(index)].top_k) {}
+  TopKeysSink(const ProblemSpec& spec, std::int64_t index) : RowSink(spec, index) {}
 
   void Begin() override {
     for (MapResult& result : results_) {
       const auto rows = static_cast<std::size_t>(result.rows.size());
-      result.top_keys.k = k_;
+      result.top_keys.k = map_.top_k;
       result.top_keys.counts.resize(rows);
-      result.top_keys.keys.resize(rows * static_cast<std::size_t>(k_));
-      result.top_keys.weights.resize(rows * static_cast<std::size_t>(k_));
+      result.top_keys.keys.resize(rows * static_cast<std::size_t>(map_.top_k));
+      result.top_keys.weights.resize(rows * static_cast<std::size_t>(map_.top_k));
     }
   }
 
@@ -128,17 +136,20 @@ class TopKeysSink final : public MapSink {
     return {top, r, top.counts[r], top.keys.data() + first, top.weights.data() + first};
   }
 
-  void TakeRow(MapResult& result, std::int64_t row, Range keys, const float* scores) override {
+  void TakeRow(MapResult& result, const ScoreBlock& block, std::int64_t row, Range keys) override {
     const Best best = BestOf(result, row);
     const auto k = static_cast<std::uint32_t>(result.top_keys.k);
+    const float* scores = block.scores.Row(row - block.rows.begin) - block.keys.begin;
     for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-      const float score = scores[key - keys.begin];
-      if (score == kForbidden) continue;
+      const float score = scores[key];
+      if (best.count == k && !(score > best.scores[0])) continue;  // Keys ascend: on a tie the one there stays.
+      // Raw scores do not say what is forbidden; the rules do, and are asked only where it matters.
+      if (IsRaw(result.stage) ? !block.rules.Allows(block.batch, block.head, row, key) : score == kForbidden) continue;
       if (best.count < k) {
         best.scores[best.count] = score;
         best.keys[best.count] = static_cast<std::uint32_t>(key);
         best.SiftUp(best.count++);
-      } else if (score > best.scores[0]) {  // Keys ascend: on a tie the one there stays.
+      } else {
         best.scores[0] = score;
         best.keys[0] = static_cast<std::uint32_t>(key);
         best.SiftDown(0, k);
@@ -146,55 +157,78 @@ class TopKeysSink final : public MapSink {
     }
   }
 
-  void EndRow(MapResult& result, std::int64_t row, float log_sum_exp) override {
+  void EndRow(MapResult& result, std::int64_t row, RowNorm norm) override {
     const Best best = BestOf(result, row);
     // Taking the worst off the top, again and again, leaves the best in front.
     for (std::uint32_t size = best.count; size > 1; --size) {
       best.Swap(0, size - 1);
       best.SiftDown(0, size - 1);
     }
-    for (std::uint32_t i = 0; i < best.count; ++i) best.scores[i] = std::exp(best.scores[i] - log_sum_exp);
+    if (result.stage != MapStage::kWeights) return;
+    for (std::uint32_t i = 0; i < best.count; ++i) best.scores[i] = std::exp(best.scores[i] - norm.largest) * norm.factor;
   }
-
-  std::int64_t k_;
 };
 
 }  // namespace
 
-MapSink::MapSink(const ProblemSpec& spec, std::int64_t index) {
-  const MapSpec& map = spec.outputs.maps[static_cast<std::size_t>(index)];
-  keys_ = map.keys;
-  ranges_ = map.rows;
-  heads_ = static_cast<std::int64_t>(map.heads.size());
+MapSink::MapSink(const ProblemSpec& spec, std::int64_t index)
+    : map_(spec.outputs.maps[static_cast<std::size_t>(index)]), kind_(spec.outputs.kind) {
   batch_slot_.assign(static_cast<std::size_t>(spec.dims.batch), -1);
   head_slot_.assign(static_cast<std::size_t>(spec.dims.query_heads), -1);
-  for (std::size_t i = 0; i < map.heads.size(); ++i) {
-    head_slot_[static_cast<std::size_t>(map.heads[i])] = static_cast<std::int64_t>(i);
+  for (std::size_t i = 0; i < map_.heads.size(); ++i) {
+    head_slot_[static_cast<std::size_t>(map_.heads[i])] = static_cast<std::int64_t>(i);
   }
-  for (std::size_t i = 0; i < map.batches.size(); ++i) {
-    batch_slot_[static_cast<std::size_t>(map.batches[i])] = static_cast<std::int64_t>(i);
-    for (const std::int64_t head : map.heads) {
-      for (const Range& rows : map.rows) {
+  for (std::size_t i = 0; i < map_.batches.size(); ++i) {
+    batch_slot_[static_cast<std::size_t>(map_.batches[i])] = static_cast<std::int64_t>(i);
+    for (const std::int64_t head : map_.heads) {
+      for (const Range& rows : map_.rows) {
         MapResult& result = results_.emplace_back();
         result.request_index = index;
-        result.batch = map.batches[i];
+        result.batch = map_.batches[i];
         result.head = head;
+        result.stage = map_.stage;
         result.rows = rows;
-        result.key_begin = keys_.begin;
+        result.key_begin = map_.keys.begin;
       }
     }
   }
+}
+
+void MapSink::AddSweep(std::size_t result, Range rows, Range keys) {
+  sweeps_.push_back({results_[result].batch, results_[result].head, rows, keys, map_.stage});
+  result_of_sweep_.push_back(result);
+}
+
+std::int64_t MapSink::finish_tasks() const {
+  const bool narrows = kind_ != TensorKind::kF32 && map_.top_k == 0;
+  return narrows ? static_cast<std::int64_t>(results_.size()) : 0;
+}
+
+bool MapSink::Finish(std::int64_t task, std::int64_t step) {
+  constexpr std::int64_t kPiece = std::int64_t{1} << 18;
+  OwnedTensor& weights = results_[static_cast<std::size_t>(task)].weights;
+  const std::int64_t count = ElementCount(weights.shape).value_or(0);
+  const std::int64_t begin = step * kPiece;
+  const std::int64_t end = std::min(begin + kPiece, count);
+  NarrowRow(kind_, weights.floats() + begin, reinterpret_cast<std::byte*>(weights.bytes.data()) + begin * 2,
+            end - begin);
+  if (end < count) return true;
+  weights.kind = kind_;
+  weights.bytes.resize(static_cast<std::size_t>(count * WidthOf(kind_)));
+  weights.bytes.shrink_to_fit();
+  return false;
 }
 
 template <typename F>
 void MapSink::ForResults(std::int64_t batch, std::int64_t head, Range rows, F f) {
   const std::int64_t b = batch_slot_[static_cast<std::size_t>(batch)];
   const std::int64_t h = head_slot_[static_cast<std::size_t>(head)];
-  if (b < 0 || h < 0) return;
-  for (std::size_t i = 0; i < ranges_.size(); ++i) {
-    const Range part{std::max(rows.begin, ranges_[i].begin), std::min(rows.end, ranges_[i].end)};
+  if (b < 0 || h < 0 || map_.IsSweep()) return;
+  const std::size_t first = static_cast<std::size_t>(b) * map_.heads.size() + static_cast<std::size_t>(h);
+  for (std::size_t i = 0; i < map_.rows.size(); ++i) {
+    const Range part{std::max(rows.begin, map_.rows[i].begin), std::min(rows.end, map_.rows[i].end)};
     if (part.begin >= part.end) continue;
-    f(results_[static_cast<std::size_t>(b * heads_ + h) * ranges_.size() + i], part);
+    f(results_[first * map_.rows.size() + i], part);
   }
 }
 
@@ -205,19 +239,17 @@ bool MapSink::Wants(std::int64_t batch, std::int64_t head, Range rows) const {
 }
 
 void MapSink::OnScores(const ScoreBlock& block) {
-  const Range keys{std::max(block.keys.begin, keys_.begin), std::min(block.keys.end, keys_.end)};
+  const Range keys{std::max(block.keys.begin, map_.keys.begin), std::min(block.keys.end, map_.keys.end)};
   if (keys.begin >= keys.end) return;
   ForResults(block.batch, block.head, block.rows, [&](MapResult& result, Range part) {
-    for (std::int64_t row = part.begin; row < part.end; ++row) {
-      TakeRow(result, row, keys, block.scores.Row(row - block.rows.begin) + keys.begin - block.keys.begin);
-    }
+    for (std::int64_t row = part.begin; row < part.end; ++row) TakeRow(result, block, row, keys);
   });
 }
 
 void MapSink::OnRowsDone(const RowsDone& done) {
   ForResults(done.batch, done.head, done.rows, [&](MapResult& result, Range part) {
     for (std::int64_t row = part.begin; row < part.end; ++row) {
-      EndRow(result, row, done.log_sum_exp[row - done.rows.begin]);
+      EndRow(result, row, done.norms[row - done.rows.begin]);
     }
   });
 }
@@ -226,7 +258,12 @@ std::vector<std::unique_ptr<MapSink>> MakeMapSinks(const ProblemSpec& spec) {
   std::vector<std::unique_ptr<MapSink>> sinks;
   for (std::size_t i = 0; i < spec.outputs.maps.size(); ++i) {
     const auto index = static_cast<std::int64_t>(i);
-    if (spec.outputs.maps[i].top_k > 0) {
+    const MapSpec& map = spec.outputs.maps[i];
+    if (map.pooled.has_value()) {
+      sinks.push_back(MakePooledSink(spec, index));
+    } else if (map.column_sums) {
+      sinks.push_back(MakeColumnSumsSink(spec, index));
+    } else if (map.top_k > 0) {
       sinks.push_back(std::make_unique<TopKeysSink>(spec, index));
     } else {
       sinks.push_back(std::make_unique<FullMapSink>(spec, index));

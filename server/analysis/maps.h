@@ -1,4 +1,6 @@
-// Weight maps as sinks: made from scores as they pass, turned into weights by the log-sum-exp, whatever the algorithm.
+// Maps as sinks: what is made of scores as they pass, turned into weights when a row is done, whatever the algorithm. Full
+// maps and top keys of weights and of biased scores are made while attention runs; maps of raw scores, pooled maps and
+// column sums afterwards, from sweeps.
 #ifndef HEADLIGHT_SERVER_ANALYSIS_MAPS_H_
 #define HEADLIGHT_SERVER_ANALYSIS_MAPS_H_
 
@@ -12,7 +14,7 @@
 
 namespace headlight {
 
-// The largest weights of each row, by descending weight, ties to the lower key; forbidden keys are left out.
+// The largest values of each row, descending, ties to the lower key; forbidden keys are left out.
 struct TopKeys {
   std::int64_t k = 0;
   std::vector<std::uint32_t> counts;  // per row, at most k
@@ -25,9 +27,12 @@ struct MapResult {
   std::int64_t request_index = 0;
   std::int64_t batch = 0;
   std::int64_t head = 0;
+  MapStage stage = MapStage::kWeights;
   Range rows;
   std::int64_t key_begin = 0;
-  OwnedTensor weights;  // [rows, keys] of the answer's kind; empty for top keys
+  // Of the answer's kind: [rows, keys] of a full map, [rows, columns] of a pooled one, [keys] of column sums; empty for
+  // top keys.
+  OwnedTensor weights;
   TopKeys top_keys;
 };
 
@@ -37,6 +42,11 @@ class MapSink : public ScoreSink {
   bool Wants(std::int64_t batch, std::int64_t head, Range rows) const final;
   void OnScores(const ScoreBlock& block) final;
   void OnRowsDone(const RowsDone& done) final;
+  std::vector<Sweep> Sweeps() const final { return sweeps_; }
+
+  // Numbers are float32 until they are complete; then they are narrowed to the answer's kind, in place.
+  std::int64_t finish_tasks() const final;
+  bool Finish(std::int64_t task, std::int64_t step) final;
 
   // By batch, then head, then range.
   std::vector<MapResult> TakeResults() { return std::move(results_); }
@@ -45,12 +55,18 @@ class MapSink : public ScoreSink {
   // Allocates nothing of the results' data, Begin does. `index` is the request's place in OutputSelection.maps.
   MapSink(const ProblemSpec& spec, std::int64_t index);
 
-  // Scores of one row for keys keys.begin .. keys.end - 1, which lie within the map's keys.
-  virtual void TakeRow(MapResult& result, std::int64_t row, Range keys, const float* scores) = 0;
-  // The row is complete; its first `seen` columns have come, the others may not attend.
-  virtual void EndRow(MapResult& result, std::int64_t row, float log_sum_exp) = 0;
+  // While attention runs: scores of one row for keys keys.begin .. keys.end - 1, which lie within the map's keys.
+  virtual void TakeRow(MapResult& /*result*/, const ScoreBlock& /*block*/, std::int64_t /*row*/, Range /*keys*/) {}
+  // The row is complete; keys that did not come may not attend.
+  virtual void EndRow(MapResult& /*result*/, std::int64_t /*row*/, RowNorm /*norm*/) {}
 
-  Range keys_;
+  // Adds a sweep over some rows of a result, or some keys.
+  void AddSweep(std::size_t result, Range rows, Range keys);
+  // Which result a sweep belongs to.
+  std::size_t ResultOf(std::size_t sweep) const { return result_of_sweep_[sweep]; }
+  const Sweep& SweepAt(std::size_t sweep) const { return sweeps_[sweep]; }
+
+  MapSpec map_;
   std::vector<MapResult> results_;
 
  private:
@@ -58,13 +74,18 @@ class MapSink : public ScoreSink {
   template <typename F>
   void ForResults(std::int64_t batch, std::int64_t head, Range rows, F f);
 
-  std::vector<Range> ranges_;
-  std::int64_t heads_ = 0;
+  TensorKind kind_;
   std::vector<std::int64_t> batch_slot_, head_slot_;  // -1: not asked for
+  std::vector<Sweep> sweeps_;
+  std::vector<std::size_t> result_of_sweep_;
 };
 
 // One sink per request of the problem. Room for the answers is allocated when the work begins.
 std::vector<std::unique_ptr<MapSink>> MakeMapSinks(const ProblemSpec& spec);
+
+// The sinks of maps.cc's factory that are made from sweeps alone (summaries.cc).
+std::unique_ptr<MapSink> MakePooledSink(const ProblemSpec& spec, std::int64_t index);
+std::unique_ptr<MapSink> MakeColumnSumsSink(const ProblemSpec& spec, std::int64_t index);
 
 }  // namespace headlight
 

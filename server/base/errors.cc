@@ -114,6 +114,10 @@ absl::Status Violations::ToStatus() const {
   details.reason = only_limits ? ErrorReason::kRequestTooExpensive : ErrorReason::kInvalidRequest;
   details.violations = kept_;
   details.violation_count = count_;
+  if (only_limits) {
+    details.metadata["asked"] = kept_.front().got;
+    details.metadata["limit"] = kept_.front().expected;
+  }
   return MakeError(absl::StatusCode::kInvalidArgument, message, details);
 }
 
@@ -128,6 +132,7 @@ ErrorDetails DetailsOf(const absl::Status& status) {
   if (payload.has_value()) return Parse(std::string(*payload));
   ErrorDetails details;
   details.reason = ReasonOf(status.code());
+  if (status.code() == absl::StatusCode::kResourceExhausted) details.retry_after_seconds = 1;
   return details;
 }
 

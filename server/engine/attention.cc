@@ -7,6 +7,7 @@
 #include "server/engine/check_values.h"
 #include "server/engine/flash.h"
 #include "server/engine/naive.h"
+#include "server/engine/sweep.h"
 
 namespace headlight {
 namespace {
@@ -74,9 +75,13 @@ void AttentionWork::Build() {
   if (spec.outputs.log_sum_exp) {
     call_.log_sum_exp = MakeTensor(TensorKind::kF32, {d.batch, d.query_heads, d.query_tokens});
   }
+  if (spec.outputs.SweepsWeights()) {
+    call_.norms = Buffer<RowNorm>(call_.account, MemoryUse::kScratch, d.batch * d.query_heads * d.query_tokens);
+  }
   for (ScoreSink* sink : call_.sinks) sink->Begin();
   Add(call_.plan.algorithm == Algorithm::kNaive ? MakeNaive(call_) : MakeFlash(call_));
   if (spec.outputs.output && projects_output) AddOutputProjection(call_, projection_, *this);
+  Add(MakeSweeps(call_));
   Add(std::make_unique<FinishSinks>(call_.sinks));
 }
 

@@ -42,6 +42,17 @@ struct CallState {
   OwnedTensor log_sum_exp = {};   // [B, Hq, Tq] float32, or empty
   OwnedTensor head_outputs = {};  // [B, Hq, Tq, Dv], or empty
 
+  // [B, Hq, Tq]: what turns scores into weights, kept where a sweep needs it.
+  Buffer<RowNorm> norms = {};
+
+  // The row of the rotary tables for a token of a batch.
+  std::int64_t QueryRow(std::int64_t batch, std::int64_t token) const {
+    return query_rotary.rows() > dims().query_tokens ? batch * dims().query_tokens + token : token;
+  }
+  std::int64_t KeyRow(std::int64_t batch, std::int64_t token) const {
+    return key_rotary.rows() > dims().key_tokens ? batch * dims().key_tokens + token : token;
+  }
+
   const ProblemSpec& spec() const { return plan.spec; }
   const Dimensions& dims() const { return plan.spec.dims; }
 };

@@ -51,17 +51,18 @@ std::int64_t FirstBad(const TensorView& tensor, Rule rule, std::int64_t first, s
 
 class ValueCheck final : public Phase {
  public:
-  ValueCheck() : Phase(Stage::kProject) {}
+  explicit ValueCheck(bool allow_non_finite) : Phase(Stage::kProject), allow_non_finite_(allow_non_finite) {}
 
   // All of a tensor; an absent one is passed over.
   void Add(std::string field, const TensorView& tensor, Rule rule) {
-    if (tensor.empty()) return;
+    if (tensor.empty() || (allow_non_finite_ && rule == Rule::kFinite)) return;
     const std::int64_t count = ElementCount(tensor.shape).value_or(0);
     AddParts(std::move(field), tensor, rule, {{0, count}});
   }
 
   // Keys or values: only tokens within the key lengths.
   void AddKeys(std::string field, const TensorView& tensor, const ProblemSpec& spec) {
+    if (allow_non_finite_) return;
     const std::int64_t count = ElementCount(tensor.shape).value_or(0);
     const Dimensions& d = spec.dims;
     const bool head_major = spec.layout == HeadLayout::kHeadMajor;
@@ -126,6 +127,7 @@ class ValueCheck final : public Phase {
     }
   }
 
+  bool allow_non_finite_;
   std::deque<Item> items_;  // a deque: pieces point into it, and atomics do not move
   std::vector<Piece> pieces_;
 };
@@ -133,7 +135,7 @@ class ValueCheck final : public Phase {
 }  // namespace
 
 std::unique_ptr<Phase> MakeValueCheck(const ProblemSpec& spec, const AttentionData& data) {
-  auto check = std::make_unique<ValueCheck>();
+  auto check = std::make_unique<ValueCheck>(spec.allow_non_finite);
   if (!spec.projection.has_value()) {
     check->Add("query_key_value.query", data.query, Rule::kFinite);
     check->AddKeys("query_key_value.key", data.key, spec);

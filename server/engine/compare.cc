@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "server/base/half.h"
 #include "server/engine/reference_work.h"
+#include "server/engine/sequence.h"
 
 namespace headlight {
 namespace {
@@ -112,6 +114,17 @@ class Differences final : public Phase {
   std::vector<Pair> pairs_;
 };
 
+// An element of a finished output, whatever its kind.
+Differences::Get OutputGetter(const ProblemSpec& spec, std::int64_t width, const AttentionWork& work) {
+  return [&spec, width, &work](std::int64_t row, std::int64_t column) {
+    return static_cast<double>(ElementAsFloat(work.output().view(), OutputOffset(spec, row, column, width)));
+  };
+}
+
+Differences::Get ReferenceGetter(const ReferenceWork& reference) {
+  return [&reference](std::int64_t i, std::int64_t column) { return reference.Row(i)[column]; };
+}
+
 class DifferenceWork final : public PhasedWork {
  public:
   DifferenceWork(const ProblemSpec& spec, MemoryAccount& account, const AttentionWork& naive,
@@ -128,14 +141,10 @@ class DifferenceWork final : public PhasedWork {
  private:
   void Build() override {
     const std::int64_t width = reference_.width();
-    const auto of = [this, width](const AttentionWork& work) {
-      return [this, width, &work](std::int64_t row, std::int64_t column) {
-        return static_cast<double>(work.output().floats()[OutputOffset(spec_, row, column, width)]);
-      };
-    };
+    const auto of = [this, width](const AttentionWork& work) { return OutputGetter(spec_, width, work); };
     const auto all = [](std::int64_t i) { return i; };
     const auto chosen = [this](std::int64_t i) { return reference_.RowAt(i); };
-    const auto exact = [this](std::int64_t i, std::int64_t column) { return reference_.Row(i)[column]; };
+    const Differences::Get exact = ReferenceGetter(reference_);
     auto phase = std::make_unique<Differences>(spec_, width);
     phase->Add(spec_.dims.batch * spec_.dims.query_tokens, all, of(naive_), of(flash_), &naive_flash);
     phase->Add(reference_rows_, chosen, of(naive_), exact, &naive_reference);
@@ -148,6 +157,34 @@ class DifferenceWork final : public PhasedWork {
   const AttentionWork& flash_;
   const ReferenceWork& reference_;
   std::int64_t reference_rows_;
+};
+
+// Rows of one attention against the reference.
+class RowsDifferenceWork final : public PhasedWork {
+ public:
+  RowsDifferenceWork(const ProblemSpec& spec, MemoryAccount& account, const AttentionWork& attention,
+                     const ReferenceWork& reference, std::int64_t rows)
+      : PhasedWork(account, 0, absl::InfinitePast()),
+        spec_(spec),
+        attention_(attention),
+        reference_(reference),
+        rows_(rows) {}
+
+  Difference difference;
+
+ private:
+  void Build() override {
+    auto phase = std::make_unique<Differences>(spec_, reference_.width());
+    phase->Add(
+        rows_, [this](std::int64_t i) { return reference_.RowAt(i); },
+        OutputGetter(spec_, reference_.width(), attention_), ReferenceGetter(reference_), &difference);
+    PhasedWork::Add(std::move(phase));
+  }
+
+  const ProblemSpec& spec_;
+  const AttentionWork& attention_;
+  const ReferenceWork& reference_;
+  std::int64_t rows_;
 };
 
 }  // namespace
@@ -169,8 +206,7 @@ struct CompareWork::Parts {
   AttentionWork naive, flash;
   ReferenceWork reference;
   DifferenceWork difference;
-  PhasedWork* order[4] = {&naive, &flash, &reference, &difference};
-  std::size_t current = 0;
+  Sequence order{{&naive, &flash, &reference, &difference}};
 };
 
 CompareWork::CompareWork(const ExecutionPlan& naive, const ExecutionPlan& flash, const ReferencePlan& reference,
@@ -179,19 +215,9 @@ CompareWork::CompareWork(const ExecutionPlan& naive, const ExecutionPlan& flash,
 
 CompareWork::~CompareWork() = default;
 
-absl::StatusOr<int> CompareWork::BeginPhase(int workers) {
-  for (; parts_->current < std::size(parts_->order); ++parts_->current) {
-    absl::StatusOr<int> lanes = parts_->order[parts_->current]->BeginPhase(workers);
-    if (!lanes.ok() || *lanes > 0) return lanes;
-  }
-  return 0;
-}
-
-absl::StatusOr<bool> CompareWork::RunUnit(int lane) { return parts_->order[parts_->current]->RunUnit(lane); }
-
-Stage CompareWork::stage() const {
-  return parts_->order[std::min(parts_->current, std::size(parts_->order) - 1)]->stage();
-}
+absl::StatusOr<int> CompareWork::BeginPhase(int workers) { return parts_->order.BeginPhase(workers); }
+absl::StatusOr<bool> CompareWork::RunUnit(int lane) { return parts_->order.RunUnit(lane); }
+Stage CompareWork::stage() const { return parts_->order.stage(); }
 
 ExecutionRecord CompareWork::naive() const { return parts_->naive.Record(); }
 ExecutionRecord CompareWork::flash() const { return parts_->flash.Record(); }
@@ -204,5 +230,24 @@ ReferenceRecord CompareWork::reference() const {
   return {parts_->plan.rows, parts_->plan.rows_total, parts_->plan.flops,
           times[Stage::kProject] + times[Stage::kAttend], parts_->reference_account.peak()};
 }
+
+struct VerificationWork::Parts {
+  Parts(const AttentionWork& attention, const ExecutionPlan& plan, const ReferencePlan& rows, const AttentionData& data,
+        MemoryAccount& account)
+      : reference(plan.spec, rows, data, account), difference(plan.spec, account, attention, reference, rows.rows) {}
+
+  ReferenceWork reference;
+  RowsDifferenceWork difference;
+};
+
+VerificationWork::VerificationWork(const AttentionWork& attention, const ExecutionPlan& plan,
+                                   const ReferencePlan& reference, const AttentionData& data, MemoryAccount& account)
+    : parts_(std::make_unique<Parts>(attention, plan, reference, data, account)) {}
+
+VerificationWork::~VerificationWork() = default;
+
+std::vector<PhasedWork*> VerificationWork::order() { return {&parts_->reference, &parts_->difference}; }
+
+Difference VerificationWork::difference() const { return parts_->difference.difference; }
 
 }  // namespace headlight

@@ -1,9 +1,11 @@
-// Naive, flash and the double reference on one input, one after the other as one work, and how far they are apart.
+// Outputs held against each other: naive, flash and the double reference on one input, one after the other as one work;
+// or some rows of one attention against the reference.
 #ifndef HEADLIGHT_SERVER_ENGINE_COMPARE_H_
 #define HEADLIGHT_SERVER_ENGINE_COMPARE_H_
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "server/engine/attention.h"
 
@@ -46,6 +48,24 @@ class CompareWork final : public Work {
   Difference naive_flash() const;
   Difference naive_reference() const;
   Difference flash_reference() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+// Rows of an attention's output computed again in double.
+class VerificationWork {
+ public:
+  // Everything outlives it.
+  VerificationWork(const AttentionWork& attention, const ExecutionPlan& plan, const ReferencePlan& reference,
+                   const AttentionData& data, MemoryAccount& account);
+  ~VerificationWork();
+
+  // What has to run after the attention, in this order.
+  std::vector<PhasedWork*> order();
+  // When it has.
+  Difference difference() const;
 
  private:
   struct Parts;

@@ -53,7 +53,7 @@ absl::Status Linear::RunBlock(const LinearMap& map, std::int64_t task, float* sc
   for (std::int64_t r = 0; r < rows; ++r) {
     float* row = result + r * columns;
     for (std::int64_t c = 0; !map.bias.empty() && c < columns; ++c) row[c] += ElementAsFloat(map.bias, column + c);
-    if (const std::int64_t c = FirstNonFinite(row, columns); c < columns) {
+    if (const std::int64_t c = FirstNonFinite(row, columns); c < columns && !allow_non_finite_) {
       return Overflow("self_attention", "a projection", {batch, token + r, column + c});
     }
     const std::int64_t first = (batch * map.tokens + token + r) * map.fan_out + column;

@@ -28,7 +28,9 @@ struct LinearMap {
 // Several products in one phase, which fails with INVALID_ARGUMENT where a result is beyond float32; all may run side by side. Scratch: ProjectionBlocks.rows x (fan-in + columns) floats.
 class Linear final : public Phase {
  public:
-  Linear(MatmulCache& matmuls, ProjectionBlocks blocks) : Phase(Stage::kProject), matmuls_(matmuls), blocks_(blocks) {}
+  // With `allow_non_finite` results are whatever they are.
+  Linear(MatmulCache& matmuls, ProjectionBlocks blocks, bool allow_non_finite)
+      : Phase(Stage::kProject), matmuls_(matmuls), blocks_(blocks), allow_non_finite_(allow_non_finite) {}
 
   void Add(const LinearMap& map) { maps_.push_back(map); }
 
@@ -41,6 +43,7 @@ class Linear final : public Phase {
 
   MatmulCache& matmuls_;
   ProjectionBlocks blocks_;
+  bool allow_non_finite_;
   std::vector<LinearMap> maps_;
 };
 

@@ -49,11 +49,12 @@ void PrepareEmbeddings(CallState& call, Projection& p, Fill& fill) {
         Widen(given, row * width, width, p.own_embeddings.data());
       }
     }
-    // Rows of one batch are consecutive positions.
+    // By offset, the rows of one batch are consecutive positions.
     for (std::int64_t row = first; row < first + n;) {
       const std::int64_t token = row % tokens;
-      const std::int64_t count = std::min(first + n - row, tokens - token);
-      AddPositions(s.position, call.data.position_table, s.position.query_offset + token,
+      const std::int64_t count =
+          s.position.query_positions.empty() ? std::min(first + n - row, tokens - token) : std::int64_t{1};
+      AddPositions(s.position, call.data.position_table, s.position.QueryAt(row / tokens, token, tokens),
                    {p.own_embeddings.data() + row * width, count, width, width});
       row += count;
     }
@@ -129,7 +130,7 @@ void Project(CallState& call, Projection& p, PhasedWork& work) {
   const ProblemSpec& spec = call.spec();
   const Dimensions& d = spec.dims;
   const LayerViews& layer = call.data.layer;
-  auto linear = std::make_unique<Linear>(call.matmuls, call.plan.projection_blocks);
+  auto linear = std::make_unique<Linear>(call.matmuls, call.plan.projection_blocks, call.spec().allow_non_finite);
   const auto add = [&](std::int64_t tokens, std::int64_t fan_in, std::int64_t fan_out, const float* input,
                        const float* weights, const TensorView& bias) {
     FloatBuffer rows(call.account, MemoryUse::kProjection, d.batch * tokens * fan_out);
@@ -150,13 +151,22 @@ void Project(CallState& call, Projection& p, PhasedWork& work) {
 }
 
 // Cosines and sines of every position, in pieces.
-void FillRotary(RotaryTable& table, std::int64_t count, std::int64_t rotary_size, Fill& fill) {
-  const std::int64_t rows = std::max<std::int64_t>(1, kPiece / 4 / rotary_size);
-  fill.Add(count, rows, [&table](std::int64_t first, std::int64_t n) { table.Fill(first, first + n); });
+RotaryTable MakeRotary(CallState& call, const std::vector<std::int64_t>& positions, std::int64_t offset,
+                       std::int64_t count) {
+  const PositionSpec& spec = call.spec().position;
+  if (positions.empty()) return {call.account, spec, offset, count};
+  return {call.account, spec, positions};
 }
 
+void FillRotary(RotaryTable& table, std::int64_t rotary_size, Fill& fill) {
+  const std::int64_t rows = std::max<std::int64_t>(1, kPiece / 4 / rotary_size);
+  fill.Add(table.rows(), rows, [&table](std::int64_t first, std::int64_t n) { table.Fill(first, first + n); });
+}
+
+bool RoundsToBF16(const CallState& call) { return call.spec().precision == ComputePrecision::kBFloat16; }
+
 // K or V of Q, K, V input as float32 rows [B, Hkv, Tk, size] of their own; K turned. Keys beyond the key lengths stay
-// unwritten and unread.
+// unwritten and unread, but where a raw map shows them.
 HeadsView Pack(CallState& call, const HeadsView& from, std::int64_t size, bool turn, FloatBuffer& rows, Fill& fill) {
   const Dimensions& d = call.dims();
   rows = FloatBuffer(call.account, MemoryUse::kPacked, d.batch * d.key_value_heads * d.key_tokens * size);
@@ -164,12 +174,13 @@ HeadsView Pack(CallState& call, const HeadsView& from, std::int64_t size, bool t
   const std::int64_t piece = std::max<std::int64_t>(1, kPiece / size);
   for (std::int64_t b = 0; b < d.batch; ++b) {
     for (std::int64_t h = 0; h < d.key_value_heads; ++h) {
-      fill.Add(call.spec().KeyLength(b), piece,
+      fill.Add(call.spec().outputs.ShowsRawScores() ? d.key_tokens : call.spec().KeyLength(b), piece,
                [&call, from, to, size, turn, b, h](std::int64_t first, std::int64_t n) {
                  for (std::int64_t t = first; t < first + n; ++t) {
                    auto* out = const_cast<float*>(to.FloatsAt(b, h, t));
                    WidenRow(from.kind, from.At(b, h, t), out, size);
-                   if (turn) call.key_rotary.Turn(t, out);
+                   if (turn) call.key_rotary.Turn(call.KeyRow(b, t), out);
+                   if (RoundsToBF16(call)) RoundRowToBF16(out, size);
                  }
                });
     }
@@ -187,11 +198,26 @@ void TurnProjectedKeys(CallState& call, PhasedWork& work) {
     for (std::int64_t row = first; row < first + n; ++row) {
       const std::int64_t token = row % dims.key_tokens;
       for (std::int64_t h = 0; h < dims.key_value_heads; ++h) {
-        call.key_rotary.Turn(token, const_cast<float*>(call.key.FloatsAt(row / dims.key_tokens, h, token)));
+        const std::int64_t batch = row / dims.key_tokens;
+        call.key_rotary.Turn(call.KeyRow(batch, token), const_cast<float*>(call.key.FloatsAt(batch, h, token)));
       }
     }
   });
   work.Add(std::move(turn));
+}
+
+// Projected keys and values are rounded where they are.
+void RoundProjected(CallState& call, PhasedWork& work) {
+  const Dimensions& d = call.dims();
+  auto round = std::make_unique<Fill>();
+  const auto add = [&](const HeadsView& heads, std::int64_t width) {
+    auto* first_row = const_cast<float*>(heads.FloatsAt(0, 0, 0));
+    round->Add(d.batch * d.key_tokens * width, kPiece,
+               [first_row](std::int64_t first, std::int64_t n) { RoundRowToBF16(first_row + first, n); });
+  };
+  add(call.key, d.key_value_heads * d.head_size);
+  add(call.value, d.key_value_heads * d.value_head_size);
+  work.Add(std::move(round));
 }
 
 }  // namespace
@@ -212,14 +238,16 @@ void AddPacking(CallState& call, Packed& packed, PhasedWork& work) {
   if (rotary) {
     auto tables = std::make_unique<Fill>();
     const std::int64_t size = spec.position.rotary_size;
-    call.query_rotary = RotaryTable(call.account, spec.position, spec.position.query_offset, d.query_tokens);
-    call.key_rotary = RotaryTable(call.account, spec.position, spec.position.key_offset, d.key_tokens);
-    FillRotary(call.query_rotary, d.query_tokens, size, *tables);
-    FillRotary(call.key_rotary, d.key_tokens, size, *tables);
+    const PositionSpec& p = spec.position;
+    call.query_rotary = MakeRotary(call, p.query_positions, p.query_offset, d.query_tokens);
+    call.key_rotary = MakeRotary(call, p.key_positions, p.key_offset, d.key_tokens);
+    FillRotary(call.query_rotary, size, *tables);
+    FillRotary(call.key_rotary, size, *tables);
     work.Add(std::move(tables));
   }
   if (spec.projection.has_value()) {
     if (rotary) TurnProjectedKeys(call, work);
+    if (RoundsToBF16(call)) RoundProjected(call, work);
     return;
   }
   const auto view = [&](const TensorView& tensor, std::int64_t heads, std::int64_t tokens, std::int64_t size) {
@@ -229,7 +257,7 @@ void AddPacking(CallState& call, Packed& packed, PhasedWork& work) {
   call.key = view(call.data.key, d.key_value_heads, d.key_tokens, d.head_size);
   call.value = view(call.data.value, d.key_value_heads, d.key_tokens, d.value_head_size);
   auto fill = std::make_unique<Fill>();
-  const bool widen = spec.kind != TensorKind::kF32;
+  const bool widen = spec.kind != TensorKind::kF32 || RoundsToBF16(call);
   if (widen || rotary) call.key = Pack(call, call.key, d.head_size, rotary, packed.keys, *fill);
   if (widen) call.value = Pack(call, call.value, d.value_head_size, false, packed.values, *fill);
   work.Add(std::move(fill));
@@ -237,7 +265,7 @@ void AddPacking(CallState& call, Packed& packed, PhasedWork& work) {
 
 void AddOutputProjection(CallState& call, Projection& projection, PhasedWork& work) {
   const Dimensions& d = call.dims();
-  auto linear = std::make_unique<Linear>(call.matmuls, call.plan.projection_blocks);
+  auto linear = std::make_unique<Linear>(call.matmuls, call.plan.projection_blocks, call.spec().allow_non_finite);
   linear->Add({d.batch, d.query_tokens, d.query_heads * d.value_head_size, call.spec().projection->output_width,
                projection.concat.data(), projection.output, call.data.layer.output_bias, call.output.kind,
                reinterpret_cast<std::byte*>(call.output.bytes.data())});

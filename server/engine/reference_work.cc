@@ -21,11 +21,6 @@ void LoadRow(const HeadsView& heads, std::int64_t b, std::int64_t h, std::int64_
   for (std::int64_t c = 0; c < size; ++c) out[c] = ElementAsFloat(row, c);
 }
 
-void TurnIfRotary(const PositionSpec& position, std::int64_t at, double* row) {
-  if (position.kind != PositionKind::kRotary) return;
-  reference::Turn(row, position.rotary_size, Halves(position), position.base, at);
-}
-
 std::int64_t ScratchDoubles(const ProblemSpec& spec) {
   const Dimensions& d = spec.dims;
   std::int64_t doubles = d.head_size + 2 * d.key_tokens + d.query_heads * d.value_head_size;
@@ -65,7 +60,7 @@ class ReferenceWork::Keys final : public Phase {
           ViewHeads(data.value.kind, data.value.data, spec.layout, d.key_value_heads, d.key_tokens, d.value_head_size),
           batch, step, token, d.value_head_size, value);
     }
-    TurnIfRotary(spec.position, spec.position.key_offset + token, key);
+    work_.TurnIfRotary(spec.position.KeyAt(batch, token, d.key_tokens), key);
     return step + 1 < d.key_value_heads;
   }
 
@@ -108,6 +103,8 @@ class ReferenceWork::Rows final : public Phase {
       LoadQuery(batch, step, token, input, query);
       for (std::int64_t j = 0; j < d.key_tokens; ++j) bias[j] = Bias(batch, step, token, j);
       const std::int64_t first = (batch * d.key_value_heads + d.KeyValueHead(step)) * d.key_tokens;
+      const double sink = spec.sinks.empty() ? 0 : spec.sinks[static_cast<std::size_t>(step)];
+      double* output = (projects ? heads : result) + step * d.value_head_size;
       reference::Attend(
           {query,
            {work_.keys_.data() + first * d.head_size, d.key_tokens, d.head_size, d.head_size},
@@ -115,7 +112,10 @@ class ReferenceWork::Rows final : public Phase {
            bias,
            spec.scale,
            weights,
-           (projects ? heads : result) + step * d.value_head_size});
+           output,
+           spec.softcap,
+           spec.sinks.empty() ? nullptr : &sink});
+      ApplyGain(step, output);
       return step + 1 < d.query_heads || projects;
     }
     const std::int64_t column = (step - d.query_heads) * kColumns;
@@ -136,14 +136,22 @@ class ReferenceWork::Rows final : public Phase {
       LoadRow(ViewHeads(data.query.kind, data.query.data, spec.layout, d.query_heads, d.query_tokens, d.head_size),
               batch, head, token, d.head_size, query);
     }
-    TurnIfRotary(spec.position, spec.position.query_offset + token, query);
+    work_.TurnIfRotary(spec.position.QueryAt(batch, token, d.query_tokens), query);
+  }
+
+  void ApplyGain(std::int64_t head, double* output) const {
+    const std::vector<float>& gains = work_.spec_.head_gains;
+    if (gains.empty()) return;
+    const double gain = gains[static_cast<std::size_t>(head)];
+    for (std::int64_t c = 0; c < work_.spec_.dims.value_head_size; ++c) output[c] = gain == 0 ? 0 : output[c] * gain;
   }
 
   double Bias(std::int64_t batch, std::int64_t head, std::int64_t token, std::int64_t key) const {
     const PositionSpec& position = work_.spec_.position;
     const double bias = work_.rules_.Bias(batch, head, token, key);
     if (position.kind != PositionKind::kAlibi) return bias;
-    const std::int64_t distance = (position.query_offset + token) - (position.key_offset + key);
+    const Dimensions& d = work_.spec_.dims;
+    const std::int64_t distance = position.QueryAt(batch, token, d.query_tokens) - position.KeyAt(batch, key, d.key_tokens);
     return bias - position.slopes[static_cast<std::size_t>(head)] * std::fabs(static_cast<double>(distance));
   }
 
@@ -158,6 +166,7 @@ ReferenceWork::ReferenceWork(const ProblemSpec& spec, const ReferencePlan& plan,
       data_(data),
       account_(account),
       rules_(spec, data.mask) {
+  if (spec.position.kind == PositionKind::kRotary) rotary_ = MakeRotaryFrequencies(spec.position);
   width_ = spec.dims.query_heads * spec.dims.value_head_size;
   if (spec.projection.has_value() && spec.projection->output_width > 0) width_ = spec.projection->output_width;
 }
@@ -216,9 +225,14 @@ void ReferenceWork::AddSeeds() {
   Add(std::move(fill));
 }
 
+void ReferenceWork::TurnIfRotary(std::int64_t position, double* row) const {
+  if (spec_.position.kind != PositionKind::kRotary) return;
+  reference::TurnBy(row, rotary_.frequency, rotary_.amplitude, Halves(spec_.position), position);
+}
+
 void ReferenceWork::LoadEmbedding(std::int64_t batch, std::int64_t token, double* out) const {
   const std::int64_t width = spec_.projection->width;
-  const std::int64_t position = spec_.position.query_offset + token;
+  const std::int64_t position = spec_.position.QueryAt(batch, token, spec_.dims.query_tokens);
   for (std::int64_t c = 0; c < width; ++c) {
     out[c] = ElementAsFloat(data_.embeddings, (batch * spec_.dims.query_tokens + token) * width + c);
     if (spec_.position.kind == PositionKind::kLearned) {

@@ -1,5 +1,5 @@
 // The double reference over a problem: chosen rows of the output from the data itself, one number at a time. Of what
-// naive and flash use it shares the mask rules alone.
+// naive and flash use it shares the mask rules and the rotary frequencies alone.
 #ifndef HEADLIGHT_SERVER_ENGINE_REFERENCE_WORK_H_
 #define HEADLIGHT_SERVER_ENGINE_REFERENCE_WORK_H_
 
@@ -10,6 +10,7 @@
 #include "server/engine/phased_work.h"
 #include "server/masks/rules.h"
 #include "server/plan/planner.h"
+#include "server/positions/rotary.h"
 
 namespace headlight {
 
@@ -32,6 +33,7 @@ class ReferenceWork final : public PhasedWork {
   void Build() override;
   // Makes what is seeded and points `data_` at it.
   void AddSeeds();
+  void TurnIfRotary(std::int64_t position, double* row) const;
   // Embedding `token` of a batch, positions added.
   void LoadEmbedding(std::int64_t batch, std::int64_t token, double* out) const;
 
@@ -40,6 +42,7 @@ class ReferenceWork final : public PhasedWork {
   AttentionData data_;
   MemoryAccount& account_;
   MaskRules rules_;
+  RotaryFrequencies rotary_;
   std::int64_t width_ = 0;
   Buffer<double> keys_, values_;  // [B, Hkv, Tk, D] and [B, Hkv, Tk, Dv]
   Buffer<double> results_;

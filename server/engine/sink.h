@@ -2,20 +2,25 @@
 #ifndef HEADLIGHT_SERVER_ENGINE_SINK_H_
 #define HEADLIGHT_SERVER_ENGINE_SINK_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "server/base/tensor.h"
+#include "server/kernels/rows.h"
+#include "server/masks/rules.h"
 #include "server/problem/options.h"
 
 namespace headlight {
 
-// Scores after bias and masks (-inf where a pair may not attend) of rows x keys of one query head.
+// Rows x keys of one query head at some stage.
 struct ScoreBlock {
   std::int64_t batch = 0;
   std::int64_t head = 0;
   Range rows;
   Range keys;
   Matrix<const float> scores;  // rows.size() x keys.size()
+  const MaskRules& rules;
 };
 
 // The end of some rows of one query head.
@@ -23,11 +28,23 @@ struct RowsDone {
   std::int64_t batch = 0;
   std::int64_t head = 0;
   Range rows;
-  const float* log_sum_exp = nullptr;  // rows.size(); -inf where a row saw no key
+  const RowNorm* norms = nullptr;  // rows.size()
 };
 
-// Blocks of the same rows come one after the other by ascending key, from one thread at a time, and then their end.
-// Different rows come from different threads at once. A key that never comes may not be seen by any of the rows.
+// A rectangle that a sink wants to see once more when attention is done, at any stage.
+struct Sweep {
+  std::int64_t batch = 0;
+  std::int64_t head = 0;
+  Range rows;
+  Range keys;
+  MapStage stage = MapStage::kWeights;
+};
+
+// While attention runs, scores after bias and masks (-inf where a pair may not attend) come: blocks of the same rows one
+// after the other by ascending key, from one thread at a time, and then their end. Different rows come from different
+// threads at once. A key that never comes may not be seen by any of the rows.
+// Afterwards sweeps come: blocks of one sweep from one thread at a time, rows outermost, keys ascending, whatever the
+// algorithm and the number of threads; different sweeps at once. All pairs come: raw stages show forbidden ones too.
 class ScoreSink {
  public:
   virtual ~ScoreSink() = default;
@@ -39,6 +56,11 @@ class ScoreSink {
   virtual bool Wants(std::int64_t batch, std::int64_t head, Range rows) const = 0;
   virtual void OnScores(const ScoreBlock& block) = 0;
   virtual void OnRowsDone(const RowsDone& done) = 0;
+
+  // Asked once, after Begin.
+  virtual std::vector<Sweep> Sweeps() const { return {}; }
+  virtual void OnSweep(std::size_t /*sweep*/, const ScoreBlock& /*block*/) {}
+  virtual void OnSweepDone(std::size_t /*sweep*/) {}
 
   // What remains when all rows are done, as independent tasks of steps under a millisecond. False: the task ended.
   virtual std::int64_t finish_tasks() const { return 0; }

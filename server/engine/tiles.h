@@ -40,9 +40,13 @@ class Tiles {
   // Loads the block's query rows (scaled, turned, padded with zeros) and resets output, largest and sums.
   void Start(const QueryBlock& block);
 
-  // Scores of the block against a tile of keys: products, ALiBi, masks. Hands them to the sinks. False: the rules let
-  // no row see any of the keys, and nothing was computed. INVALID_ARGUMENT where a score that counts is not finite.
+  // Scores of the block against a tile of keys: products, softcap, ALiBi, masks. Hands them to the sinks. False: the rules
+  // let no row see any of the keys, and nothing was computed. A score that counts and is not finite is INVALID_ARGUMENT,
+  // or with allow_non_finite marks its row and becomes -inf.
   absl::StatusOr<bool> Score(const QueryBlock& block, Range keys);
+
+  // All pairs of the block and a tile of keys at some stage, in scores(). REQUIRES for weights: attention is done.
+  absl::Status Show(const QueryBlock& block, Range keys, MapStage stage);
 
   // output += scores (now weights, padded with zeros) x values of the tile.
   absl::Status Blend(const QueryBlock& block, Range keys);
@@ -55,8 +59,27 @@ class Tiles {
   // Rows of K or V as a matrix of padded(keys) rows: in place where there is no tail, else copied and padded.
   Matrix<const float> LoadRows(const QueryBlock& block, const HeadsView& heads, Range keys, std::int64_t size,
                                float* padding) const;
-  // Scores before the mask: INVALID_ARGUMENT where one that a row may see is not finite.
-  absl::Status CheckFinite(const Tile& tile, const Matrix<float>& scores) const;
+  Matrix<float> View(const QueryBlock& block, Range keys) const;
+  // scale x Q K^T, and what follows it up to the mask.
+  absl::Status Multiply(const QueryBlock& block, Range keys);
+  void Softcap(const QueryBlock& block, Range keys);
+  void AddAlibiBias(const QueryBlock& block, Range keys);
+  // Scores before the mask: those that a row may see and that are not finite are refused, or mark their rows.
+  absl::Status CheckFinite(const Tile& tile, const Matrix<float>& scores);
+  // Scores after the mask: what is not finite and not forbidden marks its row and becomes -inf.
+  void CleanFlawed(const Matrix<float>& scores);
+  // Values of a tile that are not finite: a copy without them for the product, and their part of it, pair by pair, so
+  // that 0 x NaN of a forbidden pair reaches no sum.
+  Matrix<const float> WithoutNonFinite(const Matrix<const float>& rows);
+  void BlendNonFinite(const QueryBlock& block, Range keys);
+  // How a row ends: what normalises it, and its log-sum-exp without the sink.
+  struct RowEnd {
+    RowNorm norm;
+    float log_sum_exp;
+  };
+  RowEnd EndOf(const QueryBlock& block, std::int64_t r) const;
+  // Writes a finished row of output to every target.
+  absl::Status WriteRow(const QueryBlock& block, std::int64_t r, float factor);
   bool SinksWant(const QueryBlock& block) const;
 
   CallState& call_;
@@ -68,6 +91,8 @@ class Tiles {
   float* value_padding_;
   float* largest_;
   float* sums_;
+  RowNorm* norms_;  // [tile rows], when they are done
+  float* flaws_;    // [tile rows]: what strange scores a row has seen, with allow_non_finite
 };
 
 }  // namespace headlight

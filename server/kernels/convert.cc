@@ -54,20 +54,34 @@ std::int64_t WidenF16(const std::uint16_t* in, float* out, std::int64_t n) {
 #endif
 }
 
-// Not Highway's DemoteTo for bfloat16: in the packaged 1.0.3 it truncates.
+// The upper halves of what the numbers round to. Not Highway's DemoteTo for bfloat16: in the packaged 1.0.3 it
+// truncates.
+HWY_INLINE hn::Vec<BitsTag> UpperHalves(hn::Vec<Tag> v) {
+  const BitsTag bits_tag;
+  const auto bits = hn::BitCast(bits_tag, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(bits_tag, 1));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(bits_tag, 0x7fff)));
+  const auto quiet = hn::Or(bits, hn::Set(bits_tag, 0x400000));
+  const auto is_nan = hn::RebindMask(bits_tag, hn::IsNaN(v));  // not v != v: in 1.0.3 NaN equals itself
+  return hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
+}
+
 std::int64_t NarrowBF16(const float* in, std::uint16_t* out, std::int64_t n) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag()));
-  const BitsTag bits_tag;
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    const auto v = hn::LoadU(Tag(), in + i);
-    const auto bits = hn::BitCast(bits_tag, v);
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(bits_tag, 1));
-    const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(bits_tag, 0x7fff)));
-    const auto quiet = hn::Or(bits, hn::Set(bits_tag, 0x400000));
-    const auto is_nan = hn::RebindMask(bits_tag, hn::IsNaN(v));  // not v != v: in 1.0.3 NaN equals itself
-    const auto upper = hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
-    hn::StoreU(hn::DemoteTo(HalfBitsTag(), hn::BitCast(hn::RebindToSigned<Tag>(), upper)), HalfBitsTag(), out + i);
+    const auto upper = hn::BitCast(hn::RebindToSigned<Tag>(), UpperHalves(hn::LoadU(Tag(), in + i)));
+    hn::StoreU(hn::DemoteTo(HalfBitsTag(), upper), HalfBitsTag(), out + i);
+  }
+  return i;
+}
+
+std::int64_t RoundBF16(float* row, std::int64_t n) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag()));
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto upper = UpperHalves(hn::LoadU(Tag(), row + i));
+    hn::StoreU(hn::BitCast(Tag(), hn::ShiftLeft<16>(upper)), Tag(), row + i);
   }
   return i;
 }
@@ -103,6 +117,7 @@ HWY_EXPORT(WidenBF16);
 HWY_EXPORT(WidenF16);
 HWY_EXPORT(NarrowBF16);
 HWY_EXPORT(NarrowF16);
+HWY_EXPORT(RoundBF16);
 
 void WidenRow(TensorKind kind, const std::byte* in, float* out, std::int64_t n) {
   const auto* halves = reinterpret_cast<const std::uint16_t*>(in);
@@ -125,6 +140,10 @@ void NarrowRow(TensorKind kind, const float* in, std::byte* out, std::int64_t n)
   } else if (kind == TensorKind::kF16) {
     for (std::int64_t i = HWY_DYNAMIC_DISPATCH(NarrowF16)(in, halves, n); i < n; ++i) halves[i] = F16FromFloat(in[i]);
   }
+}
+
+void RoundRowToBF16(float* row, std::int64_t n) {
+  for (std::int64_t i = HWY_DYNAMIC_DISPATCH(RoundBF16)(row, n); i < n; ++i) row[i] = FloatFromBF16(BF16FromFloat(row[i]));
 }
 
 }  // namespace headlight

@@ -16,6 +16,9 @@ void WidenRow(TensorKind kind, const std::byte* in, float* out, std::int64_t n);
 // n floats as elements of `kind`. `out` may be where `in` is: it never overtakes.
 void NarrowRow(TensorKind kind, const float* in, std::byte* out, std::int64_t n);
 
+// row[i] rounded to the nearest bfloat16, ties to even.
+void RoundRowToBF16(float* row, std::int64_t n);
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_SERVER_KERNELS_CONVERT_H_

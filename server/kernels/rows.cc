@@ -81,6 +81,41 @@ float ExpAndSumT(float* row, std::int64_t n, float shift) {
   return hn::GetLane(hn::SumOfLanes(Tag(), sum));
 }
 
+void SoftcapRowT(float* row, std::int64_t n, float cap) {
+  const auto by = hn::Set(Tag(), cap);
+  const auto inverse = hn::Set(Tag(), 1 / cap);
+  Map(row, row, n, [by, inverse](hn::Vec<Tag> v, std::int64_t) HWY_ATTR {
+    const auto capped = hn::Mul(by, hn::Tanh(Tag(), hn::Mul(v, inverse)));
+    return hn::IfThenElse(hn::IsNaN(v), v, capped);
+  });
+}
+
+// Not three results by reference: dispatch takes plain functions.
+void ExpMomentsT(const float* row, const float* distances, std::int64_t n, float shift, float* sums) {
+  constexpr float kNothing = -std::numeric_limits<float>::infinity();
+  // exp of less is 0 in float32; -inf x 0 would be NaN.
+  const auto least = hn::Set(Tag(), -200.0F);
+  const auto by = hn::Set(Tag(), shift);
+  auto weight = hn::Zero(Tag());
+  auto score = hn::Zero(Tag());
+  auto distance = hn::Zero(Tag());
+  const auto add = [&](hn::Vec<Tag> scores, hn::Vec<Tag> from) HWY_ATTR {
+    const auto t = hn::Max(hn::Sub(scores, by), least);
+    const auto e = hn::Exp(Tag(), t);
+    weight = hn::Add(weight, e);
+    score = hn::MulAdd(e, t, score);
+    distance = hn::MulAdd(e, from, distance);
+  };
+  ForVectors(
+      n, [&](std::int64_t i) { add(hn::LoadU(Tag(), row + i), hn::LoadU(Tag(), distances + i)); },
+      [&](std::int64_t i, std::size_t count) {
+        add(LoadTail(row + i, count, kNothing), LoadTail(distances + i, count, 0));
+      });
+  sums[0] = hn::GetLane(hn::SumOfLanes(Tag(), weight));
+  sums[1] = hn::GetLane(hn::SumOfLanes(Tag(), score));
+  sums[2] = hn::GetLane(hn::SumOfLanes(Tag(), distance));
+}
+
 void ScaleIntoT(const float* in, float* out, std::int64_t n, float factor) {
   const auto by = hn::Set(Tag(), factor);
   Map(in, out, n, [by](hn::Vec<Tag> v, std::int64_t) HWY_ATTR { return hn::Mul(v, by); });
@@ -139,6 +174,8 @@ namespace headlight {
 
 HWY_EXPORT(RowMaxT);
 HWY_EXPORT(ExpAndSumT);
+HWY_EXPORT(SoftcapRowT);
+HWY_EXPORT(ExpMomentsT);
 HWY_EXPORT(ScaleIntoT);
 HWY_EXPORT(AddRowT);
 HWY_EXPORT(SubtractDistanceT);
@@ -147,6 +184,26 @@ HWY_EXPORT(FirstNonFiniteT);
 float RowMax(const float* row, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(RowMaxT)(row, n); }
 
 float ExpAndSum(float* row, std::int64_t n, float shift) { return HWY_DYNAMIC_DISPATCH(ExpAndSumT)(row, n, shift); }
+
+void WeightsFromScores(float* row, std::int64_t n, RowNorm norm) {
+  constexpr float kNothing = -std::numeric_limits<float>::infinity();
+  if (std::isnan(norm.factor)) {
+    for (std::int64_t i = 0; i < n; ++i) row[i] = row[i] == kNothing ? 0 : norm.factor;
+  } else if (norm.largest == kNothing) {
+    for (std::int64_t i = 0; i < n; ++i) row[i] = 0;
+  } else {
+    ExpAndSum(row, n, norm.largest);
+    ScaleRow(row, n, norm.factor);
+  }
+}
+
+void SoftcapRow(float* row, std::int64_t n, float cap) { HWY_DYNAMIC_DISPATCH(SoftcapRowT)(row, n, cap); }
+
+RowMoments ExpMoments(const float* row, const float* distances, std::int64_t n, float shift) {
+  float sums[3];
+  HWY_DYNAMIC_DISPATCH(ExpMomentsT)(row, distances, n, shift, sums);
+  return {sums[0], sums[1], sums[2]};
+}
 
 void ScaleRow(float* row, std::int64_t n, float factor) { ScaleInto(row, row, n, factor); }
 

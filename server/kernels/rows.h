@@ -13,6 +13,15 @@ float RowMax(const float* row, std::int64_t n);
 // row[i] = exp(row[i] - shift), and their sum. exp(-inf) is 0. REQUIRES: shift is finite.
 float ExpAndSum(float* row, std::int64_t n, float shift);
 
+// What turns the scores of a row into weights: exp(score - largest) x factor. Not by the log-sum-exp: beside a large score
+// float32 has no room for a logarithm.
+struct RowNorm {
+  float largest = 0;  // -inf: the row sees no key, and its weights are 0
+  float factor = 0;   // 1 / sum of exp(score - largest), the sink in it; NaN: the weights are not numbers
+};
+// A score of -inf becomes 0 in every case.
+void WeightsFromScores(float* row, std::int64_t n, RowNorm norm);
+
 // row[i] *= factor.
 void ScaleRow(float* row, std::int64_t n, float factor);
 
@@ -24,6 +33,18 @@ void AddRow(float* row, const float* other, std::int64_t n);
 
 // row[i] -= slope * |first + i|: the bias of ALiBi (arXiv 2108.12409) for keys at distances first, first + 1, ...
 void SubtractDistance(float* row, std::int64_t n, float slope, float first);
+
+// row[i] = cap x tanh(row[i] / cap); NaN stays NaN. REQUIRES: cap > 0.
+void SoftcapRow(float* row, std::int64_t n, float cap);
+
+// Sums over a row that a softmax is made of: with e[i] = exp(row[i] - shift), sum of e[i], of e[i] (row[i] - shift) and
+// of e[i] distances[i]. A score of -inf counts 0. REQUIRES: shift is finite and no score above it.
+struct RowMoments {
+  float weight = 0;
+  float score = 0;
+  float distance = 0;
+};
+RowMoments ExpMoments(const float* row, const float* distances, std::int64_t n, float shift);
 
 // The index of the first NaN or infinity, n where there is none.
 std::int64_t FirstNonFinite(const float* row, std::int64_t n);

@@ -1,6 +1,8 @@
-// What a row may see: causal masks, key lengths and mask tensors, as one set of rules that hold together. The planner
-// and the engine know masks by this alone. Key j is seen by row i of batch b and query head h exactly if
-//   j < KeyLength(b),  j <= i + causal offset(b),  the tensor has the key and says true or a number above -inf.
+// What a row may see: causal and window masks, key lengths, segments and mask tensors, as one set of rules that hold
+// together. The planner and the engine know masks by this alone. Key j is seen by row i of batch b and query head h
+// exactly if, with p = i + offset(b),
+//   j < KeyLength(b),  j <= p where causal,  p - left <= j <= p + right where a window bounds that side,
+//   both have the same segment id,  the tensor has the key and says true or a number above -inf.
 #ifndef HEADLIGHT_SERVER_MASKS_RULES_H_
 #define HEADLIGHT_SERVER_MASKS_RULES_H_
 
@@ -42,12 +44,26 @@ class MaskRules {
   // The additive part of one pair in double; -inf where it may not attend.
   double Bias(std::int64_t batch, std::int64_t head, std::int64_t row, std::int64_t key) const;
 
+  // Whether the pair may attend.
+  bool Allows(std::int64_t batch, std::int64_t head, std::int64_t row, std::int64_t key) const;
+
   // Pairs that the rules let attend, summed over batches, for one query head. Tensors are not looked into.
   std::int64_t VisiblePairs() const;
 
  private:
-  // Keys that row `row` of `batch` may see by the rules: [0, this).
-  std::int64_t KeyEnd(std::int64_t batch, std::int64_t row) const;
+  // Keys that row `row` of `batch` may see by everything but segments and numbers; its ends never fall as rows go on.
+  // Empty where begin >= end.
+  Range RowKeys(std::int64_t batch, std::int64_t row) const;
+  std::int64_t QuerySegment(std::int64_t batch, std::int64_t row) const;
+  std::int64_t KeySegment(std::int64_t batch, std::int64_t key) const;
+  // Whether segments let none, some or all pairs of the tile attend; may say kPartial where it is none.
+  Verdict JudgeSegments(const Tile& tile) const;
+  // -inf at keys of another segment, for keys begin .. begin + n - 1.
+  void ApplySegments(std::int64_t batch, std::int64_t row, Range keys, float* scores) const;
+  // The tensor's numbers or truths on keys begin .. end - 1 of a row. As Apply.
+  bool ApplyTensor(const Tile& tile, std::int64_t row, Range keys, float* scores) const;
+  // VisiblePairs of one batch, where there are segments.
+  std::int64_t PairsOfSegments(std::int64_t batch) const;
   // Element offset of the tensor's row for (batch, head, row).
   std::int64_t TensorRow(std::int64_t batch, std::int64_t head, std::int64_t row) const;
 

@@ -15,12 +15,13 @@ namespace {
 constexpr std::int64_t kFloat = sizeof(float);
 constexpr std::int64_t kReferenceFlops = 2'000'000'000;
 // Protobuf's framing around one map and around one answer, generously.
-constexpr std::int64_t kMapOverhead = 128;
-constexpr std::int64_t kAnswerOverhead = 2048;
+constexpr std::int64_t kMapOverhead = 64;
+constexpr std::int64_t kAnswerOverhead = 512;
+constexpr std::int64_t kStatisticsBytes = 96;  // of one head
 
-// Scratch of one lane in the attention phase: Q tile, scores, accumulator, padded K and V tiles, maximum and sum.
+// Scratch of one lane in the attention phase: Q tile, scores, accumulator, padded K and V tiles, five numbers a row.
 std::int64_t AttentionScratch(const Dimensions& d, TileSize tile) {
-  return kFloat * (tile.query_rows * (d.head_size + tile.keys + d.value_head_size + 2) +
+  return kFloat * (tile.query_rows * (d.head_size + tile.keys + d.value_head_size + 5) +
                    tile.keys * (d.head_size + d.value_head_size));
 }
 
@@ -63,13 +64,29 @@ std::int64_t PackedBytes(const ProblemSpec& spec) {
   const Dimensions& d = spec.dims;
   std::int64_t floats = 0;
   const bool rotary = spec.position.kind == PositionKind::kRotary;
-  if (rotary) floats += (d.query_tokens + d.key_tokens) * spec.position.rotary_size;
+  const auto rows = [](const std::vector<std::int64_t>& positions, std::int64_t tokens) {
+    return positions.empty() ? tokens : static_cast<std::int64_t>(positions.size());
+  };
+  if (rotary) {
+    floats += (rows(spec.position.query_positions, d.query_tokens) + rows(spec.position.key_positions, d.key_tokens)) *
+              spec.position.rotary_size;
+  }
   if (!spec.projection.has_value()) {
-    const bool widen = spec.kind != TensorKind::kF32;
+    const bool widen = spec.kind != TensorKind::kF32 || spec.precision == ComputePrecision::kBFloat16;
     if (widen || rotary) floats += d.batch * d.key_value_heads * d.key_tokens * d.head_size;
     if (widen) floats += d.batch * d.key_value_heads * d.key_tokens * d.value_head_size;
   }
   return floats * kFloat;
+}
+
+// Of one head and range of rows; `width`: bytes of a number.
+std::int64_t MapBytes(const MapSpec& map, const Range& rows, std::int64_t width) {
+  if (map.pooled.has_value()) return map.pooled->rows * map.pooled->columns * width;
+  if (map.column_sums) return map.keys.size() * width;
+  if (map.top_k == 0) return rows.size() * map.keys.size() * width;
+  // A key is a varint; so is the count of a row, at most 1,024.
+  const std::int64_t key_width = map.keys.end <= 128 ? 1 : map.keys.end <= 16384 ? 2 : 3;
+  return rows.size() * (map.top_k * (kFloat + key_width) + 2);
 }
 
 std::int64_t ResponseBytes(const ProblemSpec& spec) {
@@ -81,11 +98,11 @@ std::int64_t ResponseBytes(const ProblemSpec& spec) {
   if (o.output) bytes += ElementCount(spec.OutputShape()).value_or(0) * width;
   if (o.log_sum_exp) bytes += rows * kFloat;
   if (o.head_outputs) bytes += rows * d.value_head_size * width;
+  if (o.head_statistics) bytes += d.batch * d.query_heads * kStatisticsBytes;
   for (const MapSpec& map : o.maps) {
     std::int64_t per_head = 0;
     for (const Range& range : map.rows) {
-      const std::int64_t row = map.top_k == 0 ? map.keys.size() * width : map.top_k * 2 * kFloat + kFloat;
-      per_head += range.size() * row + kMapOverhead;
+      per_head += MapBytes(map, range, width) + kMapOverhead;
     }
     bytes += per_head * static_cast<std::int64_t>(map.heads.size() * map.batches.size());
   }
@@ -100,39 +117,13 @@ std::pair<Algorithm, absl::string_view> ChooseAlgorithm(const ProblemSpec& spec,
   return {Algorithm::kFlash, "the grid of a head is larger than a tile: flash never holds it"};
 }
 
-absl::Status CheckCost(const ExecutionPlan& plan, const Limits& limits) {
-  Violations violations;
-  if (plan.flops > limits.max_flops) {
-    violations.AddTooExpensive(std::string(plan.spec.InputField()), absl::StrCat(plan.flops, " FLOPs"),
-                               absl::StrCat("at most ", limits.max_flops, " FLOPs a call"));
-  }
-  const std::int64_t workspace = plan.WorkspaceTotal(1);
-  if (workspace > limits.max_workspace_bytes) {
-    const bool grid = plan.bytes.grid > limits.max_workspace_bytes / 2;
-    violations.AddTooExpensive(
-        grid ? "options.algorithm" : std::string(plan.spec.InputField()), absl::StrCat(workspace, " bytes of workspace"),
-        absl::StrCat("at most ", limits.max_workspace_bytes, grid ? " (flash needs no grid)" : ""));
-  }
-  if (!violations.empty()) return violations.ToStatus();
-  if (plan.response_bytes <= plan.spec.outputs.max_response_bytes) return absl::OkStatus();
-  ErrorDetails details;
-  details.reason = ErrorReason::kResponseTooLarge;
-  const Violation violation{"outputs", absl::StrCat("an answer of ", plan.response_bytes, " bytes"),
-                            absl::StrCat("at most ", plan.spec.outputs.max_response_bytes, " bytes")};
-  details.violations = {violation};
-  details.violation_count = 1;
-  details.metadata["limit_bytes"] = absl::StrCat(plan.spec.outputs.max_response_bytes);
-  details.metadata["response_bytes"] = absl::StrCat(plan.response_bytes);
-  return MakeError(absl::StatusCode::kInvalidArgument,
-                   absl::StrCat(violation.field, ": got ", violation.got, ", expected ", violation.expected), details);
-}
-
 }  // namespace
 
 TileSize ChooseTile(const ProblemSpec& spec) {
   const Dimensions& d = spec.dims;
   const std::int64_t widest = std::max(d.head_size, d.value_head_size);
-  const std::int64_t most = spec.mask.causal.has_value() ? 256 : 512;
+  // Rules along the diagonal make partial tiles: narrower ones waste less.
+  const std::int64_t most = spec.mask.offsets.empty() ? 512 : 256;
   // A tile of K or V stays within 32,768 floats: what one lane holds then stays under 1 MiB for every head size.
   const std::int64_t keys = std::clamp<std::int64_t>(32768 / widest / 64 * 64, 64, most);
   return {std::min<std::int64_t>(64, RoundUp(d.query_tokens, kTailRows)),
@@ -150,7 +141,7 @@ std::int64_t ProjectionFlops(const ProblemSpec& spec) {
               query_rows * d.query_heads * d.value_head_size * p.output_width);
 }
 
-absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits) {
+ExecutionPlan DraftPlan(ProblemSpec checked) {
   ExecutionPlan plan(std::move(checked));
   const ProblemSpec& spec = plan.spec;
   const Dimensions& d = spec.dims;
@@ -159,6 +150,7 @@ absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits
   plan.score_grid_bytes = d.batch * d.query_heads * d.query_tokens * d.key_tokens * kFloat;
   plan.bytes.scratch_per_lane = AttentionScratch(d, plan.tile);
   if (plan.algorithm == Algorithm::kNaive) plan.bytes.grid = plan.score_grid_bytes;
+  if (spec.outputs.SweepsWeights()) plan.bytes.row_norms = d.batch * d.query_heads * d.query_tokens * 2 * kFloat;
   plan.bytes.packed = PackedBytes(spec);
   if (spec.projection.has_value()) {
     plan.projection_blocks = ChooseProjectionBlocks(spec);
@@ -169,32 +161,100 @@ absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits
   const std::int64_t pairs = MaskRules(spec).VisiblePairs();
   plan.flops = 2 * pairs * d.query_heads * (d.head_size + d.value_head_size) + ProjectionFlops(spec);
   plan.response_bytes = ResponseBytes(spec);
-  if (absl::Status status = CheckCost(plan, limits); !status.ok()) return status;
   return plan;
 }
 
-absl::StatusOr<ReferencePlan> PlanReference(const ProblemSpec& spec, const Limits& limits) {
-  const Dimensions& d = spec.dims;
-  const std::int64_t pairs = MaskRules(spec).VisiblePairs();
-  std::int64_t fixed = 0;
-  std::int64_t row_flops = 0;
-  ReferencePlan plan;
-  plan.rows_total = d.batch * d.query_tokens;
-  if (spec.projection.has_value()) {
-    const ProjectionSpec& p = *spec.projection;
-    fixed = 2 * d.batch * d.key_tokens * p.context_width * d.key_value_heads * (d.head_size + d.value_head_size);
-    row_flops = (ProjectionFlops(spec) - fixed) / plan.rows_total;
+std::vector<Violation> ExceededLimits(const ExecutionPlan& plan, const Limits& limits) {
+  std::vector<Violation> exceeded;
+  const std::string input(plan.spec.InputField());
+  if (plan.flops > limits.max_flops) {
+    exceeded.push_back(
+        {input, absl::StrCat(plan.flops, " FLOPs"), absl::StrCat("at most ", limits.max_flops, " FLOPs a call")});
   }
-  if (fixed > limits.max_reference_flops) {
+  const std::int64_t workspace = plan.WorkspaceTotal(1);
+  if (workspace > limits.max_workspace_bytes) {
+    const bool grid = plan.bytes.grid > limits.max_workspace_bytes / 2;
+    exceeded.push_back({grid ? "options.algorithm" : input, absl::StrCat(workspace, " bytes of workspace"),
+                        absl::StrCat("at most ", limits.max_workspace_bytes, grid ? " (flash needs no grid)" : "")});
+  }
+  if (plan.response_bytes > plan.spec.outputs.max_response_bytes) {
+    exceeded.push_back({"outputs", absl::StrCat("an answer of up to ", plan.response_bytes, " bytes"),
+                        absl::StrCat("at most ", plan.spec.outputs.max_response_bytes, " bytes")});
+  }
+  return exceeded;
+}
+
+absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits) {
+  ExecutionPlan plan = DraftPlan(std::move(checked));
+  const std::vector<Violation> exceeded = ExceededLimits(plan, limits);
+  if (exceeded.empty()) return plan;
+  // An answer that is too large is told by itself: only then nothing but `outputs` has to change.
+  if (exceeded.front().field != "outputs") {
     Violations violations;
-    violations.AddTooExpensive(std::string(spec.InputField()), absl::StrCat(fixed, " FLOPs to project keys and values in double"),
-                               absl::StrCat("at most ", limits.max_reference_flops));
+    for (const Violation& v : exceeded) {
+      if (v.field != "outputs") violations.AddTooExpensive(v.field, v.got, v.expected);
+    }
     return violations.ToStatus();
   }
-  row_flops += 2 * pairs * d.query_heads * (d.head_size + d.value_head_size) / plan.rows_total;
-  const std::int64_t left = std::max<std::int64_t>(kReferenceFlops - fixed, 0);
-  plan.rows = std::clamp<std::int64_t>(left / std::max<std::int64_t>(row_flops, 1), 1, plan.rows_total);
-  plan.flops = fixed + plan.rows * row_flops;
+  ErrorDetails details;
+  details.reason = ErrorReason::kResponseTooLarge;
+  details.violations = exceeded;
+  details.violation_count = 1;
+  details.metadata["limit_bytes"] = absl::StrCat(plan.spec.outputs.max_response_bytes);
+  details.metadata["response_bytes"] = absl::StrCat(plan.response_bytes);
+  const Violation& v = exceeded.front();
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   absl::StrCat(v.field, ": got ", v.got, ", expected ", v.expected), details);
+}
+
+namespace {
+
+// What the double reference takes: keys and values once, and each row.
+struct ReferenceCost {
+  std::int64_t fixed = 0;
+  std::int64_t row = 0;
+};
+
+ReferenceCost CostOfReference(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  const std::int64_t rows = d.batch * d.query_tokens;
+  ReferenceCost cost;
+  if (spec.projection.has_value()) {
+    const ProjectionSpec& p = *spec.projection;
+    cost.fixed = 2 * d.batch * d.key_tokens * p.context_width * d.key_value_heads * (d.head_size + d.value_head_size);
+    cost.row = (ProjectionFlops(spec) - cost.fixed) / rows;
+  }
+  cost.row += 2 * MaskRules(spec).VisiblePairs() * d.query_heads * (d.head_size + d.value_head_size) / rows;
+  return cost;
+}
+
+absl::Status TooExpensive(absl::string_view field, std::int64_t flops, const Limits& limits) {
+  Violations violations;
+  violations.AddTooExpensive(std::string(field), absl::StrCat(flops, " FLOPs in double precision"),
+                             absl::StrCat("at most ", limits.max_reference_flops));
+  return violations.ToStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ReferencePlan> PlanReference(const ProblemSpec& spec, const Limits& limits) {
+  const ReferenceCost cost = CostOfReference(spec);
+  if (cost.fixed > limits.max_reference_flops) return TooExpensive(spec.InputField(), cost.fixed, limits);
+  ReferencePlan plan;
+  plan.rows_total = spec.dims.batch * spec.dims.query_tokens;
+  const std::int64_t left = std::max<std::int64_t>(kReferenceFlops - cost.fixed, 0);
+  plan.rows = std::clamp<std::int64_t>(left / std::max<std::int64_t>(cost.row, 1), 1, plan.rows_total);
+  plan.flops = cost.fixed + plan.rows * cost.row;
+  return plan;
+}
+
+absl::StatusOr<ReferencePlan> PlanVerification(const ProblemSpec& spec, const Limits& limits) {
+  const ReferenceCost cost = CostOfReference(spec);
+  ReferencePlan plan;
+  plan.rows_total = spec.dims.batch * spec.dims.query_tokens;
+  plan.rows = std::min(spec.outputs.verify_rows, plan.rows_total);
+  plan.flops = cost.fixed + plan.rows * cost.row;
+  if (plan.flops > limits.max_reference_flops) return TooExpensive("outputs.verify_rows", plan.flops, limits);
   return plan;
 }
 

@@ -4,9 +4,11 @@
 #define HEADLIGHT_SERVER_PLAN_PLANNER_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/base/errors.h"
 #include "server/base/limits.h"
 #include "server/problem/spec.h"
 
@@ -30,6 +32,7 @@ struct ProjectionBlocks {
 struct WorkspaceBytes {
   std::int64_t scratch_per_lane = 0;  // tiles and accumulators of one worker
   std::int64_t grid = 0;              // naive: B x Hq x Tq x Tk x 4; flash: 0
+  std::int64_t row_norms = 0;         // largest score and sum of every row, where maps are made after attention
   std::int64_t packed = 0;            // widened or turned K and V, rotary tables
   std::int64_t projection = 0;        // widened embeddings and weights, Q, K, V, concatenation
 };
@@ -48,13 +51,19 @@ class ExecutionPlan {
 
   // Workspace with `lanes` workers.
   std::int64_t WorkspaceTotal(std::int64_t lanes) const {
-    return bytes.scratch_per_lane * lanes + bytes.grid + bytes.packed + bytes.projection;
+    return bytes.scratch_per_lane * lanes + bytes.grid + bytes.row_norms + bytes.packed + bytes.projection;
   }
 
  private:
   explicit ExecutionPlan(ProblemSpec checked) : spec(std::move(checked)) {}
-  friend absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec spec, const Limits& limits);
+  friend ExecutionPlan DraftPlan(ProblemSpec spec);
 };
+
+// What the problem would take, whatever the limits are.
+ExecutionPlan DraftPlan(ProblemSpec spec);
+
+// Limits that the plan exceeds: FLOPs, workspace, the answer.
+std::vector<Violation> ExceededLimits(const ExecutionPlan& plan, const Limits& limits);
 
 // The third stage of a call.
 // Errors: INVALID_ARGUMENT with REQUEST_TOO_EXPENSIVE (FLOPs, workspace) or RESPONSE_TOO_LARGE.
@@ -76,6 +85,10 @@ struct ReferencePlan {
 // All rows up to 2e9 FLOPs, else as many as fit, at least one.
 // Errors: INVALID_ARGUMENT with REQUEST_TOO_EXPENSIVE where keys and values alone take more than the limit.
 absl::StatusOr<ReferencePlan> PlanReference(const ProblemSpec& spec, const Limits& limits);
+
+// The rows that verify_rows asks for, at most all.
+// Errors: INVALID_ARGUMENT with REQUEST_TOO_EXPENSIVE where they take more than the reference's limit.
+absl::StatusOr<ReferencePlan> PlanVerification(const ProblemSpec& spec, const Limits& limits);
 
 }  // namespace headlight
 

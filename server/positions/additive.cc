@@ -1,6 +1,7 @@
 #include "server/positions/additive.h"
 
 #include <cmath>
+#include <cstdlib>
 
 #include "server/base/half.h"
 #include "server/kernels/rows.h"
@@ -36,6 +37,13 @@ void AddAlibi(const PositionSpec& spec, std::int64_t head, Range rows, Range key
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
     const std::int64_t first = (spec.key_offset + keys.begin) - (spec.query_offset + row);
     SubtractDistance(scores.Row(row - rows.begin), keys.size(), slope, static_cast<float>(first));
+  }
+}
+
+void AddAlibiRow(float slope, std::int64_t query_position, const std::int64_t* key_positions, std::int64_t n,
+                 float* scores) {
+  for (std::int64_t j = 0; j < n; ++j) {
+    scores[j] -= slope * static_cast<float>(std::abs(query_position - key_positions[j]));
   }
 }
 

@@ -17,6 +17,10 @@ void AddPositions(const PositionSpec& spec, const TensorView& table, std::int64_
 // `rows` and `keys` are token indices; `scores` has their sizes.
 void AddAlibi(const PositionSpec& spec, std::int64_t head, Range rows, Range keys, Matrix<float> scores);
 
+// The same for n scores of one row where positions are given one by one.
+void AddAlibiRow(float slope, std::int64_t query_position, const std::int64_t* key_positions, std::int64_t n,
+                 float* scores);
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_SERVER_POSITIONS_ADDITIVE_H_

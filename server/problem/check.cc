@@ -1,7 +1,7 @@
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "server/problem/checker.h"
 #include "server/problem/spec.h"
@@ -67,22 +67,30 @@ bool Checker::InLimit(absl::string_view field, std::int64_t value, std::int64_t 
   return false;
 }
 
+void Checker::Offset(absl::string_view field, std::int64_t offset) {
+  constexpr std::int64_t kBound = std::int64_t{1} << 31;
+  if (offset > -kBound && offset < kBound) return;
+  Report(field, absl::StrCat(offset), "a number between -2^31 and 2^31");
+}
+
+void Checker::PerToken(absl::string_view field, const std::vector<std::int64_t>& list, std::int64_t tokens) {
+  const auto count = static_cast<std::int64_t>(list.size());
+  if (tokens == 0 || count == tokens || count == spec.dims.batch * tokens) return;
+  Report(field, absl::StrCat(count, " numbers"),
+         spec.dims.batch > 1 ? absl::StrCat(tokens, ", or ", spec.dims.batch, " x ", tokens) : absl::StrCat(tokens));
+}
+
 absl::StatusOr<ProblemSpec> CheckProblem(const ProblemRequest& request, const Limits& limits) {
-  if (!request.not_implemented.empty()) {
-    const std::string fields = absl::StrJoin(request.not_implemented, ", ");
-    ErrorDetails details;
-    details.reason = ErrorReason::kNotImplemented;
-    details.metadata["fields"] = fields;
-    return MakeError(absl::StatusCode::kUnimplemented, absl::StrCat("not computed by this version: ", fields), details);
-  }
   ProblemSpec spec;
   Violations violations = request.violations;
   Checker checker{request, limits, spec, violations};
   CheckInput(checker);
   CheckPosition(checker);
   CheckMask(checker);
-  CheckScale(checker);
+  CheckScores(checker);
   spec.algorithm = request.algorithm;
+  spec.precision = request.precision;
+  spec.allow_non_finite = request.allow_non_finite;
   CheckOutputs(checker);
   CheckTokens(checker);
   if (!violations.empty()) return violations.ToStatus();
@@ -95,6 +103,15 @@ absl::StatusOr<ProblemSpec> CheckProblem(const ProblemRequest& request, const Li
                      "self_attention.layer: no layer has this name; GetServerInfo lists those there are", details);
   }
   return spec;
+}
+
+bool OutputSpec::ShowsRawScores() const {
+  return std::any_of(maps.begin(), maps.end(), [](const MapSpec& map) { return IsRaw(map.stage); });
+}
+
+bool OutputSpec::SweepsWeights() const {
+  return std::any_of(maps.begin(), maps.end(),
+                     [](const MapSpec& map) { return map.IsSweep() && map.stage == MapStage::kWeights; });
 }
 
 Shape ProblemSpec::OutputShape() const {

@@ -23,8 +23,10 @@ HeadSplit SplitWidth(Checker& c, absl::string_view width_field, std::int64_t wid
   const std::int64_t size = given.size != 0 ? given.size : width / given.heads;
   // Neither above the width, so their product cannot overflow.
   if (heads == 0 || size == 0 || heads > width || size > width || heads * size != width) {
-    c.Report(width_field, absl::StrCat("a last axis of ", width),
-             absl::StrCat("heads x head size = ", given.heads, " x ", given.size, " (0: derived)"));
+    std::string expected = absl::StrCat("heads x head size = ", given.heads, " x ", given.size);
+    if (given.size == 0) expected = absl::StrCat("a multiple of the ", given.heads, " query heads");
+    if (given.heads == 0) expected = absl::StrCat("a multiple of the head size, ", given.size);
+    c.Report(width_field, absl::StrCat("a last axis of ", width), expected);
     return {};
   }
   return {heads, size};
@@ -179,13 +181,11 @@ bool CheckNamedWidths(Checker& c, const LayerForm& layer) {
   return fits("self_attention.context.shape", p.context_width, *layer.key) && embeddings;
 }
 
-// One matrix or bias of the layer. `rows` 0 means a bias. Returns its last axis, 0 where unusable.
-std::int64_t CheckWeight(Checker& c, absl::string_view name, const std::optional<TensorForm>& form, std::int64_t rows,
-                         bool named) {
+// One matrix (rank 2) or bias (rank 1) of the layer; `rows` 0: not known. Returns its last axis, 0 where unusable.
+std::int64_t CheckWeight(Checker& c, absl::string_view name, const std::optional<TensorForm>& form, int rank,
+                         std::int64_t rows) {
   const std::string field = absl::StrCat("self_attention.layer_weights.", name);
-  const int rank = rows == 0 ? 1 : 2;
-  // A named layer is the server's own: its kind need not be the request's.
-  if (!named && !c.Numbers(field, form, rank, rank)) return 0;
+  if (!c.Numbers(field, form, rank, rank)) return 0;
   const Shape& shape = form->shape;
   if (rows != 0 && shape[0] != rows) {
     c.Report(absl::StrCat(field, ".shape"), ToString(shape), absl::StrCat(rows, " rows"));
@@ -193,60 +193,72 @@ std::int64_t CheckWeight(Checker& c, absl::string_view name, const std::optional
   return shape.back();
 }
 
-void CheckBias(Checker& c, absl::string_view name, const std::optional<TensorForm>& form, std::int64_t width,
-               bool named) {
+void CheckBias(Checker& c, absl::string_view name, const std::optional<TensorForm>& form, std::int64_t width) {
   if (!form.has_value()) return;
-  const std::int64_t got = CheckWeight(c, name, form, 0, named);
+  const std::int64_t got = CheckWeight(c, name, form, 1, 0);
   if (got != 0 && width != 0 && got != width) {
     c.Report(absl::StrCat("self_attention.layer_weights.", name, ".shape"), ToString(form->shape),
              absl::StrCat("[", width, "]"));
   }
 }
 
-// Heads and widths from a layer's matrices, sent or named.
-void CheckLayer(Checker& c, const LayerForm& layer, bool named) {
-  Dimensions& d = c.spec.dims;
+// The output matrix and its bias. `rows`: query heads x value head size, 0 where not known.
+void CheckOutputWeights(Checker& c, const LayerForm& layer, std::int64_t rows) {
   ProjectionSpec& p = *c.spec.projection;
-  if (p.width == 0 || p.context_width == 0) return;
-  if (named && !CheckNamedWidths(c, layer)) return;
-  const std::int64_t q = CheckWeight(c, "query", layer.query, p.width, named);
-  const std::int64_t k = CheckWeight(c, "key", layer.key, p.context_width, named);
-  const std::int64_t v = CheckWeight(c, "value", layer.value, p.context_width, named);
-  if (q == 0 || k == 0 || v == 0) return;
-  CheckHeadWish(c, "options.query_heads", c.request.query_heads, layer.query_heads);
-  CheckHeadWish(c, "options.key_value_heads", c.request.key_value_heads, layer.key_value_heads);
-  HeadSplit split{layer.query_heads, layer.query_heads != 0 ? q / layer.query_heads : 0};
-  if (named) {
-    CheckHeadWish(c, "options.head_size", c.request.head_size, split.size);
-  } else {
+  if (layer.output.has_value()) {
+    p.output_width = CheckWeight(c, "output", layer.output, 2, rows);
+    if (p.output_width != 0) {
+      c.InLimit("self_attention.layer_weights.output.shape", p.output_width, 1, c.limits.max_width, "width ");
+    }
+  } else if (layer.output_bias.has_value()) {
+    c.Report("self_attention.layer_weights.output_bias", "a tensor", "nothing, without an output matrix");
+  }
+  CheckBias(c, "output_bias", layer.output_bias, p.output_width);
+}
+
+// Heads and widths from matrices that were sent.
+void CheckSentLayer(Checker& c, const LayerForm& layer) {
+  Dimensions& d = c.spec.dims;
+  const ProjectionSpec& p = *c.spec.projection;
+  const std::int64_t q = CheckWeight(c, "query", layer.query, 2, p.width);
+  const std::int64_t k = CheckWeight(c, "key", layer.key, 2, p.context_width);
+  const std::int64_t v = CheckWeight(c, "value", layer.value, 2, p.context_width);
+  HeadSplit split;
+  if (q != 0) {
     split = SplitWidth(c, "self_attention.layer_weights.query.shape", q, {c.request.query_heads, c.request.head_size});
   }
   d.query_heads = split.heads;
   d.head_size = split.size;
-  const std::int64_t wish = layer.key_value_heads != 0 ? layer.key_value_heads : c.request.key_value_heads;
-  d.key_value_heads = wish != 0 ? wish : split.heads;
-  if (split.heads == 0) return;
-  if (k != d.key_value_heads * d.head_size) {
+  d.key_value_heads = c.request.key_value_heads != 0 ? c.request.key_value_heads : split.heads;
+  if (k != 0 && split.heads != 0 && k != d.key_value_heads * d.head_size) {
     c.Report("self_attention.layer_weights.key.shape", absl::StrCat("a last axis of ", k),
              absl::StrCat("key/value heads x head size = ", d.key_value_heads, " x ", d.head_size));
   }
-  if (v % d.key_value_heads != 0) {
+  if (v != 0 && d.key_value_heads != 0 && v % d.key_value_heads != 0) {
     c.Report("self_attention.layer_weights.value.shape", absl::StrCat("a last axis of ", v),
              absl::StrCat("a multiple of the ", d.key_value_heads, " key/value heads"));
-    return;
+  } else if (v != 0 && d.key_value_heads != 0) {
+    d.value_head_size = v / d.key_value_heads;
   }
-  d.value_head_size = v / d.key_value_heads;
-  if (layer.output.has_value()) {
-    p.output_width = CheckWeight(c, "output", layer.output, d.query_heads * d.value_head_size, named);
-    if (p.output_width != 0)
-      c.InLimit("self_attention.layer_weights.output.shape", p.output_width, 1, c.limits.max_width, "width ");
-  } else if (layer.output_bias.has_value()) {
-    c.Report("self_attention.layer_weights.output_bias", "a tensor", "nothing, without an output matrix");
-  }
-  CheckBias(c, "query_bias", layer.query_bias, q, named);
-  CheckBias(c, "key_bias", layer.key_bias, k, named);
-  CheckBias(c, "value_bias", layer.value_bias, v, named);
-  if (p.output_width != 0) CheckBias(c, "output_bias", layer.output_bias, p.output_width, named);
+  CheckOutputWeights(c, layer, d.query_heads * d.value_head_size);
+  CheckBias(c, "query_bias", layer.query_bias, q);
+  CheckBias(c, "key_bias", layer.key_bias, k);
+  CheckBias(c, "value_bias", layer.value_bias, v);
+}
+
+// A named layer is the server's own and was checked when it was made: its kind need not be the request's.
+void CheckNamedLayer(Checker& c, const LayerForm& layer) {
+  Dimensions& d = c.spec.dims;
+  ProjectionSpec& p = *c.spec.projection;
+  if (p.width == 0 || p.context_width == 0 || !CheckNamedWidths(c, layer)) return;
+  d.query_heads = layer.query_heads;
+  d.key_value_heads = layer.key_value_heads;
+  d.head_size = layer.query->shape.back() / d.query_heads;
+  d.value_head_size = layer.value->shape.back() / d.key_value_heads;
+  if (layer.output.has_value()) p.output_width = layer.output->shape.back();
+  CheckHeadWish(c, "options.query_heads", c.request.query_heads, d.query_heads);
+  CheckHeadWish(c, "options.key_value_heads", c.request.key_value_heads, d.key_value_heads);
+  CheckHeadWish(c, "options.head_size", c.request.head_size, d.head_size);
 }
 
 // Seeded weights are as large as the options and the embeddings say.
@@ -270,14 +282,18 @@ void CheckSelfAttention(Checker& c, const SelfAttentionForm& form) {
   CheckSources(c, form);
   switch (form.weights) {
     case WeightsSource::kExplicit:
-      if (form.layer.has_value()) CheckLayer(c, *form.layer, false);
+      if (form.layer.has_value()) CheckSentLayer(c, *form.layer);
       break;
     case WeightsSource::kNamed:
       if (form.layer_name.empty() || static_cast<std::int64_t>(form.layer_name.size()) > c.limits.max_string_bytes) {
         c.Report("self_attention.layer", absl::StrCat(form.layer_name.size(), " bytes"),
                  absl::StrCat("1 to ", c.limits.max_string_bytes, " bytes"));
       }
-      if (form.layer.has_value()) CheckLayer(c, *form.layer, true);
+      if (form.layer.has_value()) {
+        CheckNamedLayer(c, *form.layer);
+      } else {
+        c.spec.dims.query_heads = c.request.query_heads;  // for its limit: the layer cannot say more
+      }
       break;
     case WeightsSource::kSeeded: CheckSeededWeights(c); break;
   }

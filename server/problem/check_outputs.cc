@@ -35,6 +35,18 @@ bool CheckRange(Checker& c, const std::string& field, const Range& range, std::i
   return false;
 }
 
+// A pooled map has no more cells than there are rows, in every range, and keys.
+void CheckPooled(Checker& c, const PooledForm& form, const std::string& field, MapSpec& map) {
+  std::int64_t rows = c.limits.max_tokens;
+  for (const Range& range : map.rows) rows = std::min(rows, range.size());
+  const auto check = [&c](const std::string& path, std::int64_t cells, std::int64_t most) {
+    if (cells < 1 || cells > most) c.Report(path, absl::StrCat(cells), absl::StrCat("1 to ", most));
+  };
+  check(field + ".pooled.rows", form.rows, rows);
+  check(field + ".pooled.columns", form.columns, map.keys.size());
+  map.pooled = PooledSpec{form.rows, form.columns, form.reducer.value_or(PoolReducer::kMean)};
+}
+
 MapSpec CheckMap(Checker& c, const MapForm& form, const std::string& field) {
   const Dimensions& d = c.spec.dims;
   MapSpec map;
@@ -44,14 +56,18 @@ MapSpec CheckMap(Checker& c, const MapForm& form, const std::string& field) {
   if (form.rows.empty()) map.rows.push_back({0, d.query_tokens});
   c.InLimit(field + ".rows", static_cast<std::int64_t>(form.rows.size()), 0, c.limits.max_row_ranges);
   const std::size_t checked = std::min(form.rows.size(), static_cast<std::size_t>(c.limits.max_row_ranges));
+  bool rows_known = d.query_tokens != 0;
   for (std::size_t i = 0; i < checked; ++i) {
-    CheckRange(c, absl::StrCat(field, ".rows[", i, "]"), form.rows[i], d.query_tokens);
+    rows_known &= CheckRange(c, absl::StrCat(field, ".rows[", i, "]"), form.rows[i], d.query_tokens);
   }
+  map.stage = form.stage;
+  map.column_sums = form.column_sums;
   map.keys = form.keys.value_or(Range{0, d.key_tokens});
   const bool keys_known = !form.keys.has_value() || CheckRange(c, field + ".keys", *form.keys, d.key_tokens);
   if (form.top_k.has_value() && c.InLimit(field + ".top_keys.k", *form.top_k, 1, c.limits.max_top_keys) && keys_known) {
     map.top_k = std::min(*form.top_k, std::max<std::int64_t>(1, map.keys.size()));
   }
+  if (form.pooled.has_value() && rows_known && keys_known && d.key_tokens != 0) CheckPooled(c, *form.pooled, field, map);
   return map;
 }
 
@@ -69,12 +85,21 @@ void CheckOutputs(Checker& c) {
   spec.output = !form.omit_output;
   spec.log_sum_exp = form.log_sum_exp;
   spec.head_outputs = form.head_outputs;
+  spec.head_statistics = form.head_statistics;
+  spec.verify_rows = form.verify_rows;
+  c.InLimit("outputs.verify_rows", form.verify_rows, 0, c.limits.max_verify_rows);
+  if (form.omit_output && form.verify_rows > 0) {
+    c.Report("outputs.verify_rows", absl::StrCat(form.verify_rows, " with omit_output"),
+             "0: it is the output's rows that are verified");
+  }
   spec.kind = form.kind.value_or(c.spec.kind);
   const auto server = static_cast<std::uint64_t>(c.limits.max_response_bytes);
   spec.max_response_bytes =
       static_cast<std::int64_t>(form.max_response_bytes == 0 ? server : std::min(form.max_response_bytes, server));
-  if (form.omit_output && !form.log_sum_exp && !form.head_outputs && form.maps.empty()) {
-    c.Report("outputs.omit_output", "true, and nothing else asked for", "maps, log_sum_exp or head_outputs beside it");
+  const bool other = form.log_sum_exp || form.head_outputs || form.head_statistics || !form.maps.empty();
+  if (form.omit_output && !other) {
+    c.Report("outputs.omit_output", "true, and nothing else asked for",
+             "maps, head_statistics, log_sum_exp or head_outputs beside it");
   }
   if (spec.kind == TensorKind::kBool) c.Report("outputs.tensor_kind", "BOOL", "F32, F16 or BF16");
   if (!c.InLimit("outputs.maps", static_cast<std::int64_t>(form.maps.size()), 0, c.limits.max_map_requests)) return;

@@ -39,14 +39,22 @@ struct Checker {
   void Report(absl::string_view field, std::string got, std::string expected) {
     violations.Add(std::string(field), std::move(got), std::move(expected));
   }
+
+  // |offset| < 2^31, so that sums of offsets and tokens cannot overflow.
+  void Offset(absl::string_view field, std::int64_t offset);
+
+  // A list of one number per token: T of them, or B x T.
+  void PerToken(absl::string_view field, const std::vector<std::int64_t>& list, std::int64_t tokens);
 };
 
 // check_input.cc: tensors of the input, dims, kind, layout and projection.
 void CheckInput(Checker& c);
-// check_options.cc: positions, masks, scale.
+// check_position.cc: the scheme, its parameters, where tokens stand.
 void CheckPosition(Checker& c);
+// check_mask.cc.
 void CheckMask(Checker& c);
-void CheckScale(Checker& c);
+// check_scores.cc: scale, softcap, sinks, head gains.
+void CheckScores(Checker& c);
 // check_outputs.cc: what comes back, and the labels.
 void CheckOutputs(Checker& c);
 void CheckTokens(Checker& c);

@@ -45,8 +45,20 @@ struct CausalForm {
   std::optional<std::int64_t> offset;
 };
 
+struct WindowForm {
+  std::optional<std::int64_t> left, right;
+  std::optional<CausalAlignment> alignment;  // absent: not given
+  std::optional<std::int64_t> offset;
+};
+
+struct SegmentsForm {
+  std::vector<std::int64_t> query_ids, key_ids;
+};
+
 struct MaskForm {
   std::optional<CausalForm> causal;
+  std::optional<WindowForm> window;
+  std::optional<SegmentsForm> segments;
   std::optional<TensorForm> tensor;
   std::vector<std::int64_t> key_lengths;
 };
@@ -57,21 +69,35 @@ struct PositionForm {
   std::optional<ChannelLayout> layout;  // absent where required: already reported
   std::optional<TensorForm> table;
   std::int64_t rotary_size = 0;
+  RotaryScalingOptions scaling;
   std::vector<float> slopes;
   std::optional<std::int64_t> query_offset, key_offset;
+  std::vector<std::int64_t> query_positions, key_positions;  // instead of the offsets; empty: not given
+};
+
+struct PooledForm {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::optional<PoolReducer> reducer;  // absent: already reported
 };
 
 struct MapForm {
   std::vector<std::int64_t> heads, batches;
   std::vector<Range> rows;
   std::optional<Range> keys;
-  std::optional<std::int64_t> top_k;  // absent: the full map
+  // At most one of the three; none: the full map.
+  std::optional<std::int64_t> top_k;
+  std::optional<PooledForm> pooled = {};
+  bool column_sums = false;
+  MapStage stage = MapStage::kWeights;
 };
 
 struct OutputsForm {
   bool omit_output = false;
   bool log_sum_exp = false;
   bool head_outputs = false;
+  bool head_statistics = false;
+  std::int64_t verify_rows = 0;
   std::vector<MapForm> maps;
   std::optional<TensorKind> kind;
   std::uint64_t max_response_bytes = 0;
@@ -85,13 +111,14 @@ struct ProblemRequest {
   std::int64_t head_size = 0;
   PositionForm position;
   MaskForm mask;
-  std::optional<double> scale;
+  std::optional<double> scale, softcap;
+  std::vector<float> sinks, head_gains;  // per query head; empty: not given
   std::optional<Algorithm> algorithm;
+  ComputePrecision precision = ComputePrecision::kFloat32;
+  bool allow_non_finite = false;
   OutputsForm outputs;
   std::vector<std::string> tokens;
   Violations violations;
-  // Fields of the contract that were set and that this version does not compute.
-  std::vector<std::string> not_implemented;
 };
 
 }  // namespace headlight

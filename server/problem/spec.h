@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -47,9 +48,24 @@ struct PositionSpec {
   double base = 10000;
   ChannelLayout layout = ChannelLayout::kHalves;
   std::int64_t rotary_size = 0;  // even, 2..D
+  RotaryScalingOptions scaling;
   std::vector<float> slopes;     // ALiBi: Hq of them
   std::int64_t query_offset = 0;
   std::int64_t key_offset = 0;
+  // Where one side is given one by one, both are: T of them, or B x T. Else both are empty, and the offsets count.
+  std::vector<std::int64_t> query_positions, key_positions;
+
+  // The position of query i (of `tokens`) of batch b; likewise of key j.
+  std::int64_t QueryAt(std::int64_t b, std::int64_t i, std::int64_t tokens) const {
+    return query_positions.empty() ? query_offset + i : query_positions[Place(query_positions, b, i, tokens)];
+  }
+  std::int64_t KeyAt(std::int64_t b, std::int64_t j, std::int64_t tokens) const {
+    return key_positions.empty() ? key_offset + j : key_positions[Place(key_positions, b, j, tokens)];
+  }
+  // Where (b, t) is in a list of T or B x T.
+  static std::size_t Place(const std::vector<std::int64_t>& list, std::int64_t b, std::int64_t t, std::int64_t tokens) {
+    return static_cast<std::size_t>(static_cast<std::int64_t>(list.size()) > tokens ? b * tokens + t : t);
+  }
 };
 
 // A mask tensor, seen as [B, Hq, Tq, keys]: an axis of size 1 is repeated; keys beyond the last are forbidden.
@@ -58,11 +74,31 @@ struct MaskTensorSpec {
   std::array<std::int64_t, 4> shape{};
 };
 
+// Keys p - left .. p + right of a row at p = i + offset; an unset side is unbounded.
+struct WindowSpec {
+  std::optional<std::int64_t> left, right;
+  CausalAlignment alignment = CausalAlignment::kTopLeft;
+};
+
+// Only equal ids attend. T ids for all batches, or B x T.
+struct SegmentsSpec {
+  std::vector<std::int64_t> query_ids, key_ids;
+};
+
 struct MaskSpec {
   std::optional<CausalAlignment> causal;
-  std::vector<std::int64_t> causal_offsets;  // B of them where causal: row i sees keys j <= i + offset
-  std::vector<std::int64_t> key_lengths;     // B of them, or empty
+  std::optional<WindowSpec> window;
+  std::vector<std::int64_t> offsets;      // B of them where causal or window: row i stands at key i + offset
+  std::vector<std::int64_t> key_lengths;  // B of them, or empty
+  std::shared_ptr<const SegmentsSpec> segments;
   std::optional<MaskTensorSpec> tensor;
+};
+
+// Cell r of n rows covers rows floor(r n / rows) up to floor((r + 1) n / rows); columns likewise.
+struct PooledSpec {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  PoolReducer reducer = PoolReducer::kMean;
 };
 
 // One WeightMaps of the request, with everything that was left out filled in.
@@ -70,16 +106,30 @@ struct MapSpec {
   std::vector<std::int64_t> heads, batches;  // ascending as given
   std::vector<Range> rows;
   Range keys;
-  std::int64_t top_k = 0;  // 0: the full map
+  // At most one of the three; none: the full map.
+  std::int64_t top_k = 0;
+  std::optional<PooledSpec> pooled;
+  bool column_sums = false;
+  MapStage stage = MapStage::kWeights;
+
+  // Made from all rows' final weights or from raw scores, and so after attention.
+  bool IsSweep() const { return pooled.has_value() || column_sums || IsRaw(stage); }
 };
 
 struct OutputSpec {
   bool output = true;
   bool log_sum_exp = false;
   bool head_outputs = false;
+  bool head_statistics = false;
+  std::int64_t verify_rows = 0;
   std::vector<MapSpec> maps;
   TensorKind kind = TensorKind::kF32;
   std::int64_t max_response_bytes = 0;
+
+  // Some map shows scores before masks: keys beyond the key lengths too.
+  bool ShowsRawScores() const;
+  // Some map is made from weights after attention.
+  bool SweepsWeights() const;
 };
 
 class ProblemSpec {
@@ -92,6 +142,10 @@ class ProblemSpec {
   PositionSpec position;
   MaskSpec mask;
   double scale = 0;
+  double softcap = 0;                    // 0: none
+  std::vector<float> sinks, head_gains;  // Hq of them, or empty
+  ComputePrecision precision = ComputePrecision::kFloat32;
+  bool allow_non_finite = false;
   std::optional<Algorithm> algorithm;  // absent: the planner's choice
   OutputSpec outputs;
 
@@ -110,7 +164,7 @@ class ProblemSpec {
 };
 
 // The second stage of a call. Pure: no tensor data, no clock.
-// Errors: UNIMPLEMENTED (fields of a later version, named), INVALID_ARGUMENT (every violation at once),
+// Errors: INVALID_ARGUMENT (every violation at once),
 // NOT_FOUND (an unknown layer, where nothing else is wrong).
 absl::StatusOr<ProblemSpec> CheckProblem(const ProblemRequest& request, const Limits& limits);
 

@@ -52,7 +52,8 @@ absl::Status Closed() {
 template <typename Call>
 class ComputeReactor final : public grpc::ServerUnaryReactor {
  public:
-  ComputeReactor(Shared& shared, Method method) : shared_(shared), counter_(shared.metrics, method), call_(shared) {
+  ComputeReactor(Shared& shared, Method method, grpc::CallbackServerContext* context)
+      : shared_(shared), context_(context), counter_(shared.metrics, method), call_(shared) {
     shared_.open_calls.fetch_add(1);
   }
 
@@ -109,10 +110,16 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
   void End(const absl::Status& status) {
     if (status.code() == absl::StatusCode::kInternal) spdlog::error("call failed: {}", std::string(status.message()));
     counter_.Finish(status);
+    // What gRPC's own retries go by; RetryInfo says the same to people.
+    const double retry_after = status.ok() ? 0 : DetailsOf(status).retry_after_seconds;
+    if (retry_after > 0) {
+      context_->AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(static_cast<int>(retry_after * 1000)));
+    }
     Finish(ToGrpcStatus(status));
   }
 
   Shared& shared_;
+  grpc::CallbackServerContext* context_;  // lives until OnDone
   CallCounter counter_;
   Call call_;
   absl::Mutex mutex_;
@@ -123,16 +130,17 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
 template <typename Call>
 grpc::ServerUnaryReactor* StartCall(Shared& shared, Method method, grpc::CallbackServerContext* context,
                                     const typename Call::Request* request, typename Call::Response* response) {
-  auto* reactor = new ComputeReactor<Call>(shared, method);
+  auto* reactor = new ComputeReactor<Call>(shared, method, context);
   reactor->Start(*request, response, absl::FromChrono(context->deadline()));
   return reactor;
 }
 
 // A call that is answered at once.
-grpc::ServerUnaryReactor* Answer(Shared& shared, Method method, grpc::CallbackServerContext* context) {
-  CallCounter(shared.metrics, method).Finish(absl::OkStatus());
+grpc::ServerUnaryReactor* Answer(Shared& shared, Method method, grpc::CallbackServerContext* context,
+                                 const absl::Status& status = absl::OkStatus()) {
+  CallCounter(shared.metrics, method).Finish(status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
+  reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 
@@ -141,6 +149,18 @@ grpc::ServerUnaryReactor* Answer(Shared& shared, Method method, grpc::CallbackSe
 grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
                                                    const v1::AttendRequest* request, v1::AttendResponse* response) {
   return StartCall<AttendCall>(shared_, Method::kAttend, context, request, response);
+}
+
+grpc::ServerUnaryReactor* AttentionService::PlanAttention(grpc::CallbackServerContext* context,
+                                                          const v1::PlanAttentionRequest* request,
+                                                          v1::PlanAttentionResponse* response) {
+  absl::Status status;
+  try {
+    status = PlanCall(shared_, *request, response);
+  } catch (const std::bad_alloc&) {
+    status = absl::ResourceExhaustedError("not enough memory for this call now");
+  }
+  return Answer(shared_, Method::kPlanAttention, context, status);
 }
 
 grpc::ServerUnaryReactor* AttentionService::CompareAlgorithms(grpc::CallbackServerContext* context,

@@ -9,7 +9,9 @@
 namespace headlight {
 namespace {
 
-LayerForm DecodeWeights(const v1::LayerWeights& message, LayerViews& views) {
+// Requests with data and plans without have the same fields: messages of tensors, and of TensorSpecs.
+template <typename Weights>
+LayerForm DecodeWeights(const Weights& message, LayerViews& views) {
   LayerForm form;
   form.query = DecodeTensor(message.has_query(), message.query(), views.query);
   form.key = DecodeTensor(message.has_key(), message.key(), views.key);
@@ -22,10 +24,11 @@ LayerForm DecodeWeights(const v1::LayerWeights& message, LayerViews& views) {
   return form;
 }
 
-void DecodeLayer(const v1::SelfAttention& message, SelfAttentionForm& form, DecodedCall& call) {
+template <typename Self>
+void DecodeLayer(const Self& message, SelfAttentionForm& form, DecodedCall& call) {
   switch (message.weights_case()) {
-    case v1::SelfAttention::kLayerWeights: form.layer = DecodeWeights(message.layer_weights(), call.data.layer); break;
-    case v1::SelfAttention::kLayer:
+    case Self::kLayerWeights: form.layer = DecodeWeights(message.layer_weights(), call.data.layer); break;
+    case Self::kLayer:
       form.weights = WeightsSource::kNamed;
       form.layer_name = message.layer();
       if (const Layer* layer = FindLayer(message.layer()); layer != nullptr) {
@@ -33,29 +36,31 @@ void DecodeLayer(const v1::SelfAttention& message, SelfAttentionForm& form, Deco
         call.data.layer = layer->views();
       }
       break;
-    case v1::SelfAttention::kSeededWeights:
+    case Self::kSeededWeights:
       form.weights = WeightsSource::kSeeded;
       form.weights_seed = message.seeded_weights().seed();
       break;
-    case v1::SelfAttention::WEIGHTS_NOT_SET:
+    case Self::WEIGHTS_NOT_SET:
       call.request.violations.Add("self_attention.weights", "nothing", "layer_weights, layer or seeded_weights");
       break;
   }
 }
 
-void DecodeSelfAttention(const v1::SelfAttention& message, DecodedCall& call) {
+template <typename Self>
+void DecodeSelfAttention(const Self& message, DecodedCall& call) {
   SelfAttentionForm form;
   switch (message.source_case()) {
-    case v1::SelfAttention::kEmbeddings:
+    case Self::kEmbeddings:
       form.embeddings = DecodeTensor(true, message.embeddings(), call.data.embeddings);
       break;
-    case v1::SelfAttention::kSeededEmbeddings:
+    case Self::kSeededEmbeddings:
       form.embeddings_seed = message.seeded_embeddings().seed();
       form.seeded_tokens = message.seeded_embeddings().tokens();
       form.seeded_width = message.seeded_embeddings().width();
       break;
-    case v1::SelfAttention::SOURCE_NOT_SET:
+    case Self::SOURCE_NOT_SET:
       call.request.violations.Add("self_attention.embeddings", "nothing", "embeddings or seeded_embeddings");
+      DecodeLayer(message, form, call);  // for what is missing there
       return;
   }
   form.context = DecodeTensor(message.has_context(), message.context(), call.data.context);
@@ -63,7 +68,8 @@ void DecodeSelfAttention(const v1::SelfAttention& message, DecodedCall& call) {
   call.request.input = std::move(form);
 }
 
-void DecodeQueryKeyValue(const v1::QueryKeyValue& message, DecodedCall& call) {
+template <typename Given>
+void DecodeQueryKeyValue(const Given& message, DecodedCall& call) {
   QueryKeyValueForm form;
   form.query = DecodeTensor(message.has_query(), message.query(), call.data.query);
   form.key = DecodeTensor(message.has_key(), message.key(), call.data.key);
@@ -71,7 +77,6 @@ void DecodeQueryKeyValue(const v1::QueryKeyValue& message, DecodedCall& call) {
   call.request.input = std::move(form);
 }
 
-// The two requests have the same fields.
 template <typename Message>
 DecodedCall DecodeCall(const Message& message) {
   DecodedCall call;
@@ -87,6 +92,61 @@ DecodedCall DecodeCall(const Message& message) {
   if (!v1::Priority_IsValid(message.priority())) {
     ReportChoice(call.request, "priority", message.priority(), "INTERACTIVE or BATCH");
   }
+  return call;
+}
+
+// What a plan may leave out of tensors within the options, and where it says more of them.
+void DecodePlannedOptions(const v1::PlanAttentionRequest& message, ProblemRequest& request) {
+  TensorView none;
+  const auto plan = [&](bool has_spec, const v1::TensorSpec& spec, absl::string_view field,
+                        std::optional<TensorForm>& form) {
+    if (form.has_value()) form->payload_bytes.reset();
+    if (!has_spec) return;
+    if (form.has_value()) request.violations.Add(std::string(field), "two tensors", "this or the one in the options");
+    form = DecodeTensor(true, spec, none);
+  };
+  const v1::Tensor& mask = message.options().mask().tensor();
+  plan(message.has_mask_tensor(), message.mask_tensor(), "mask_tensor", request.mask.tensor);
+  if (!message.has_mask_tensor() && request.mask.tensor.has_value() && mask.data_case() == v1::Tensor::DATA_NOT_SET) {
+    request.mask.tensor->kind = TensorKind::kBool;
+  }
+  plan(message.has_learned_table(), message.learned_table(), "learned_table", request.position.table);
+}
+
+// Every TensorSpec says its kind.
+void CheckKind(ProblemRequest& request, const std::string& field, bool is_set, const v1::TensorSpec& spec) {
+  if (!is_set || (v1::TensorKind_IsValid(spec.kind()) && spec.kind() != v1::TENSOR_KIND_UNSPECIFIED)) return;
+  ReportChoice(request, field + ".kind", spec.kind(), "F32, F16, BF16 or BOOL");
+}
+
+void CheckKinds(const v1::PlanAttentionRequest& message, ProblemRequest& request) {
+  const auto check = [&request](const std::string& field, bool is_set, const v1::TensorSpec& spec) {
+    CheckKind(request, field, is_set, spec);
+  };
+  const v1::QueryKeyValueSpec& qkv = message.query_key_value();
+  check("query_key_value.query", qkv.has_query(), qkv.query());
+  check("query_key_value.key", qkv.has_key(), qkv.key());
+  check("query_key_value.value", qkv.has_value(), qkv.value());
+  const v1::SelfAttentionSpec& self = message.self_attention();
+  check("self_attention.embeddings", self.has_embeddings(), self.embeddings());
+  check("self_attention.context", self.has_context(), self.context());
+  const v1::LayerWeightsSpec& layer = self.layer_weights();
+  const std::string weights = "self_attention.layer_weights.";
+  check(weights + "query", layer.has_query(), layer.query());
+  check(weights + "key", layer.has_key(), layer.key());
+  check(weights + "value", layer.has_value(), layer.value());
+  check(weights + "output", layer.has_output(), layer.output());
+  check(weights + "query_bias", layer.has_query_bias(), layer.query_bias());
+  check(weights + "key_bias", layer.has_key_bias(), layer.key_bias());
+  check(weights + "value_bias", layer.has_value_bias(), layer.value_bias());
+  check(weights + "output_bias", layer.has_output_bias(), layer.output_bias());
+  check("mask_tensor", message.has_mask_tensor(), message.mask_tensor());
+  check("learned_table", message.has_learned_table(), message.learned_table());
+}
+
+template <typename Message>
+DecodedCall DecodeWithTokens(const Message& message) {
+  DecodedCall call = DecodeCall(message);
   call.request.tokens.assign(message.tokens().begin(), message.tokens().end());
   return call;
 }
@@ -121,7 +181,24 @@ std::optional<TensorForm> DecodeTensor(bool is_set, const v1::Tensor& message, T
   return TensorForm{view.kind, view.shape, bytes};
 }
 
-DecodedCall Decode(const v1::AttendRequest& message) { return DecodeCall(message); }
-DecodedCall Decode(const v1::CompareAlgorithmsRequest& message) { return DecodeCall(message); }
+std::optional<TensorForm> DecodeTensor(bool is_set, const v1::TensorSpec& spec, TensorView& /*view*/) {
+  if (!is_set) return std::nullopt;
+  TensorForm form;
+  form.shape.assign(spec.shape().begin(), spec.shape().end());
+  if (spec.kind() == v1::TENSOR_KIND_F16) form.kind = TensorKind::kF16;
+  if (spec.kind() == v1::TENSOR_KIND_BF16) form.kind = TensorKind::kBF16;
+  if (spec.kind() == v1::TENSOR_KIND_BOOL) form.kind = TensorKind::kBool;
+  return form;
+}
+
+DecodedCall Decode(const v1::AttendRequest& message) { return DecodeWithTokens(message); }
+DecodedCall Decode(const v1::CompareAlgorithmsRequest& message) { return DecodeWithTokens(message); }
+
+DecodedCall Decode(const v1::PlanAttentionRequest& message) {
+  DecodedCall call = DecodeCall(message);
+  DecodePlannedOptions(message, call.request);
+  CheckKinds(message, call.request);
+  return call;
+}
 
 }  // namespace headlight

@@ -17,6 +17,8 @@ struct DecodedCall {
 
 DecodedCall Decode(const v1::AttendRequest& message);
 DecodedCall Decode(const v1::CompareAlgorithmsRequest& message);
+// Forms alone; `data` stays empty but for what a named layer has.
+DecodedCall Decode(const v1::PlanAttentionRequest& message);
 
 }  // namespace headlight
 

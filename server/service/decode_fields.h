@@ -19,6 +19,9 @@ void ReportChoice(ProblemRequest& request, absl::string_view field, int number, 
 // bytes, which the check reports.
 std::optional<TensorForm> DecodeTensor(bool is_set, const v1::Tensor& message, TensorView& view);
 
+// Likewise without data: the view stays as it is, and no bytes are expected.
+std::optional<TensorForm> DecodeTensor(bool is_set, const v1::TensorSpec& spec, TensorView& view);
+
 void DecodeOptions(const v1::AttentionOptions& message, DecodedCall& call);
 void DecodeOutputs(const v1::OutputSelection& message, ProblemRequest& request);
 

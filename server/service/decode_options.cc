@@ -14,15 +14,42 @@ std::optional<ChannelLayout> DecodeLayout(ProblemRequest& request, absl::string_
   }
 }
 
+void DecodeScaling(const v1::RotaryPositions& message, RotaryScalingOptions& scaling) {
+  switch (message.scaling_case()) {
+    case v1::RotaryPositions::kLinear:
+      scaling.kind = RotaryScaling::kLinear;
+      scaling.factor = message.linear().factor();
+      break;
+    case v1::RotaryPositions::kNtkAware:
+      scaling.kind = RotaryScaling::kNtkAware;
+      scaling.factor = message.ntk_aware().factor();
+      break;
+    case v1::RotaryPositions::kLlama3:
+      scaling.kind = RotaryScaling::kLlama3;
+      scaling.factor = message.llama3().factor();
+      scaling.low_frequency_factor = message.llama3().low_frequency_factor();
+      scaling.high_frequency_factor = message.llama3().high_frequency_factor();
+      scaling.original_context = message.llama3().original_context();
+      break;
+    case v1::RotaryPositions::kYarn:
+      scaling.kind = RotaryScaling::kYarn;
+      scaling.factor = message.yarn().factor();
+      scaling.original_context = message.yarn().original_context();
+      if (message.yarn().has_beta_fast()) scaling.beta_fast = message.yarn().beta_fast();
+      if (message.yarn().has_beta_slow()) scaling.beta_slow = message.yarn().beta_slow();
+      if (message.yarn().has_attention_factor()) scaling.attention_factor = message.yarn().attention_factor();
+      break;
+    case v1::RotaryPositions::SCALING_NOT_SET: break;
+  }
+}
+
 void DecodeRotary(const v1::RotaryPositions& message, ProblemRequest& request) {
   PositionForm& position = request.position;
   position.kind = PositionKind::kRotary;
   if (message.has_base()) position.base = message.base();
   position.rotary_size = message.rotary_size();
   position.layout = DecodeLayout(request, "options.position.rotary.layout", message.layout());
-  if (message.scaling_case() != v1::RotaryPositions::SCALING_NOT_SET) {
-    request.not_implemented.emplace_back("options.position.rotary.scaling");
-  }
+  DecodeScaling(message, position.scaling);
 }
 
 void DecodePosition(const v1::PositionScheme& message, DecodedCall& call) {
@@ -48,26 +75,49 @@ void DecodePosition(const v1::PositionScheme& message, DecodedCall& call) {
   }
   if (message.has_query_offset()) position.query_offset = message.query_offset();
   if (message.has_key_offset()) position.key_offset = message.key_offset();
-  if (message.query_positions_size() > 0) request.not_implemented.emplace_back("options.position.query_positions");
-  if (message.key_positions_size() > 0) request.not_implemented.emplace_back("options.position.key_positions");
+  position.query_positions.assign(message.query_positions().begin(), message.query_positions().end());
+  position.key_positions.assign(message.key_positions().begin(), message.key_positions().end());
+}
+
+// UNSPECIFIED and unknown numbers: nullopt.
+std::optional<CausalAlignment> DecodeAlignment(int number) {
+  switch (number) {
+    case v1::CAUSAL_ALIGNMENT_TOP_LEFT: return CausalAlignment::kTopLeft;
+    case v1::CAUSAL_ALIGNMENT_BOTTOM_RIGHT: return CausalAlignment::kBottomRight;
+    case v1::CAUSAL_ALIGNMENT_EXPLICIT: return CausalAlignment::kExplicit;
+    default: return std::nullopt;
+  }
+}
+
+void DecodeWindow(const v1::WindowMask& message, ProblemRequest& request) {
+  WindowForm& window = request.mask.window.emplace();
+  if (message.has_left()) window.left = message.left();
+  if (message.has_right()) window.right = message.right();
+  window.alignment = DecodeAlignment(message.alignment());
+  if (!window.alignment.has_value() && message.alignment() != v1::CAUSAL_ALIGNMENT_UNSPECIFIED) {
+    ReportChoice(request, "options.mask.window.alignment", message.alignment(),
+                 "UNSPECIFIED, TOP_LEFT, BOTTOM_RIGHT or EXPLICIT");
+  }
+  if (message.has_offset()) window.offset = message.offset();
 }
 
 void DecodeMask(const v1::Mask& message, DecodedCall& call) {
   ProblemRequest& request = call.request;
   if (message.has_causal()) {
     CausalForm& causal = request.mask.causal.emplace();
-    switch (message.causal().alignment()) {
-      case v1::CAUSAL_ALIGNMENT_TOP_LEFT: causal.alignment = CausalAlignment::kTopLeft; break;
-      case v1::CAUSAL_ALIGNMENT_BOTTOM_RIGHT: causal.alignment = CausalAlignment::kBottomRight; break;
-      case v1::CAUSAL_ALIGNMENT_EXPLICIT: causal.alignment = CausalAlignment::kExplicit; break;
-      default:
-        ReportChoice(request, "options.mask.causal.alignment", message.causal().alignment(),
-                     "TOP_LEFT, BOTTOM_RIGHT or EXPLICIT: systems disagree");
+    causal.alignment = DecodeAlignment(message.causal().alignment());
+    if (!causal.alignment.has_value()) {
+      ReportChoice(request, "options.mask.causal.alignment", message.causal().alignment(),
+                   "TOP_LEFT, BOTTOM_RIGHT or EXPLICIT: systems disagree");
     }
     if (message.causal().has_offset()) causal.offset = message.causal().offset();
   }
-  if (message.has_window()) request.not_implemented.emplace_back("options.mask.window");
-  if (message.has_segments()) request.not_implemented.emplace_back("options.mask.segments");
+  if (message.has_window()) DecodeWindow(message.window(), request);
+  if (message.has_segments()) {
+    SegmentsForm& segments = request.mask.segments.emplace();
+    segments.query_ids.assign(message.segments().query_ids().begin(), message.segments().query_ids().end());
+    segments.key_ids.assign(message.segments().key_ids().begin(), message.segments().key_ids().end());
+  }
   request.mask.tensor = DecodeTensor(message.has_tensor(), message.tensor(), call.data.mask);
   request.mask.key_lengths.assign(message.key_lengths().begin(), message.key_lengths().end());
 }
@@ -82,13 +132,13 @@ void DecodeComputation(const v1::AttentionOptions& message, ProblemRequest& requ
   switch (message.precision()) {
     case v1::COMPUTE_PRECISION_UNSPECIFIED:
     case v1::COMPUTE_PRECISION_FLOAT32: break;
-    case v1::COMPUTE_PRECISION_BFLOAT16: request.not_implemented.emplace_back("options.precision BFLOAT16"); break;
+    case v1::COMPUTE_PRECISION_BFLOAT16: request.precision = ComputePrecision::kBFloat16; break;
     default: ReportChoice(request, "options.precision", message.precision(), "UNSPECIFIED, FLOAT32 or BFLOAT16");
   }
-  if (message.has_softcap()) request.not_implemented.emplace_back("options.softcap");
-  if (message.sinks_size() > 0) request.not_implemented.emplace_back("options.sinks");
-  if (message.head_gains_size() > 0) request.not_implemented.emplace_back("options.head_gains");
-  if (message.allow_non_finite()) request.not_implemented.emplace_back("options.allow_non_finite");
+  if (message.has_softcap()) request.softcap = message.softcap();
+  request.sinks.assign(message.sinks().begin(), message.sinks().end());
+  request.head_gains.assign(message.head_gains().begin(), message.head_gains().end());
+  request.allow_non_finite = message.allow_non_finite();
 }
 
 std::optional<TensorKind> DecodeKind(ProblemRequest& request, int number) {
@@ -104,6 +154,17 @@ std::optional<TensorKind> DecodeKind(ProblemRequest& request, int number) {
 
 Range DecodeRange(const v1::RowRange& message) { return {message.begin(), message.end()}; }
 
+PooledForm DecodePooled(const v1::PooledMap& message, const std::string& field, ProblemRequest& request) {
+  PooledForm pooled{message.rows(), message.columns(), std::nullopt};
+  switch (message.reducer()) {
+    case v1::POOL_REDUCER_MAX: pooled.reducer = PoolReducer::kMax; break;
+    case v1::POOL_REDUCER_MEAN: pooled.reducer = PoolReducer::kMean; break;
+    case v1::POOL_REDUCER_SUM: pooled.reducer = PoolReducer::kSum; break;
+    default: ReportChoice(request, field + ".pooled.reducer", message.reducer(), "MAX, MEAN or SUM");
+  }
+  return pooled;
+}
+
 MapForm DecodeMap(const v1::WeightMaps& message, const std::string& field, ProblemRequest& request) {
   MapForm map;
   map.heads.assign(message.heads().begin(), message.heads().end());
@@ -113,19 +174,17 @@ MapForm DecodeMap(const v1::WeightMaps& message, const std::string& field, Probl
   switch (message.form_case()) {
     case v1::WeightMaps::kFull: break;
     case v1::WeightMaps::kTopKeys: map.top_k = message.top_keys().k(); break;
-    case v1::WeightMaps::kPooled: request.not_implemented.push_back(field + ".pooled"); break;
-    case v1::WeightMaps::kColumnSums: request.not_implemented.push_back(field + ".column_sums"); break;
+    case v1::WeightMaps::kPooled: map.pooled = DecodePooled(message.pooled(), field, request); break;
+    case v1::WeightMaps::kColumnSums: map.column_sums = true; break;
     case v1::WeightMaps::FORM_NOT_SET:
-      request.violations.Add(field + ".form", "nothing", "full or top_keys (pooled, column_sums: a later version)");
+      request.violations.Add(field + ".form", "nothing", "full, top_keys, pooled or column_sums");
   }
   switch (message.stage()) {
     case v1::MAP_STAGE_UNSPECIFIED:
     case v1::MAP_STAGE_WEIGHTS: break;
-    case v1::MAP_STAGE_SCALED:
-    case v1::MAP_STAGE_SOFTCAPPED:
-    case v1::MAP_STAGE_BIASED:
-      request.not_implemented.push_back(absl::StrCat(field, ".stage ", v1::MapStage_Name(message.stage())));
-      break;
+    case v1::MAP_STAGE_SCALED: map.stage = MapStage::kScaled; break;
+    case v1::MAP_STAGE_SOFTCAPPED: map.stage = MapStage::kSoftcapped; break;
+    case v1::MAP_STAGE_BIASED: map.stage = MapStage::kBiased; break;
     default: ReportChoice(request, field + ".stage", message.stage(), "WEIGHTS, SCALED, SOFTCAPPED or BIASED");
   }
   return map;
@@ -156,8 +215,8 @@ void DecodeOutputs(const v1::OutputSelection& message, ProblemRequest& request) 
   for (int i = 0; i < std::min(message.maps_size(), kMostRead); ++i) {
     outputs.maps.push_back(DecodeMap(message.maps(i), absl::StrCat("outputs.maps[", i, "]"), request));
   }
-  if (message.head_statistics()) request.not_implemented.emplace_back("outputs.head_statistics");
-  if (message.verify_rows() > 0) request.not_implemented.emplace_back("outputs.verify_rows");
+  outputs.head_statistics = message.head_statistics();
+  outputs.verify_rows = message.verify_rows();
 }
 
 }  // namespace headlight

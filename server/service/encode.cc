@@ -14,14 +14,28 @@ void SetSeconds(double seconds, google::protobuf::Duration* duration) {
   duration->set_nanos(static_cast<std::int32_t>(nanos % 1'000'000'000));
 }
 
-v1::CausalAlignment EncodeAlignment(const MaskSpec& mask) {
-  if (!mask.causal.has_value()) return v1::CAUSAL_ALIGNMENT_UNSPECIFIED;
-  switch (*mask.causal) {
+v1::CausalAlignment EncodeAlignment(const std::optional<CausalAlignment>& alignment) {
+  if (!alignment.has_value()) return v1::CAUSAL_ALIGNMENT_UNSPECIFIED;
+  switch (*alignment) {
     case CausalAlignment::kTopLeft: return v1::CAUSAL_ALIGNMENT_TOP_LEFT;
     case CausalAlignment::kBottomRight: return v1::CAUSAL_ALIGNMENT_BOTTOM_RIGHT;
     case CausalAlignment::kExplicit: return v1::CAUSAL_ALIGNMENT_EXPLICIT;
   }
   return v1::CAUSAL_ALIGNMENT_UNSPECIFIED;
+}
+
+v1::MapStage EncodeStage(MapStage stage) {
+  switch (stage) {
+    case MapStage::kScaled: return v1::MAP_STAGE_SCALED;
+    case MapStage::kSoftcapped: return v1::MAP_STAGE_SOFTCAPPED;
+    case MapStage::kBiased: return v1::MAP_STAGE_BIASED;
+    case MapStage::kWeights: return v1::MAP_STAGE_WEIGHTS;
+  }
+  return v1::MAP_STAGE_UNSPECIFIED;
+}
+
+v1::Algorithm EncodeAlgorithm(Algorithm algorithm) {
+  return algorithm == Algorithm::kNaive ? v1::ALGORITHM_NAIVE : v1::ALGORITHM_FLASH;
 }
 
 void EncodeTopKeys(const TopKeys& top, v1::TopKeysResult* message) {
@@ -38,7 +52,7 @@ void EncodeMap(MapResult&& map, v1::WeightMap* message) {
   message->set_request_index(static_cast<std::uint32_t>(map.request_index));
   message->set_batch(static_cast<std::uint32_t>(map.batch));
   message->set_head(static_cast<std::uint32_t>(map.head));
-  message->set_stage(v1::MAP_STAGE_WEIGHTS);
+  message->set_stage(EncodeStage(map.stage));
   message->set_row_begin(map.rows.begin);
   message->set_row_end(map.rows.end);
   message->set_key_begin(map.key_begin);
@@ -56,6 +70,27 @@ void EncodeDifference(const Difference& difference, v1::Difference* message) {
   message->set_rows_compared(static_cast<std::uint64_t>(difference.rows));
 }
 
+void EncodeConventions(const ProblemSpec& spec, v1::Execution* message) {
+  message->set_precision(spec.precision == ComputePrecision::kBFloat16 ? v1::COMPUTE_PRECISION_BFLOAT16
+                                                                       : v1::COMPUTE_PRECISION_FLOAT32);
+  message->set_position_scheme(std::string(NameOf(spec.position.kind)));
+  message->set_causal_alignment(EncodeAlignment(spec.mask.causal));
+  if (spec.mask.window.has_value()) message->set_window_alignment(EncodeAlignment(spec.mask.window->alignment));
+  message->set_scale(spec.scale);
+  message->set_softcap(spec.softcap);
+  message->set_softcap_order("before_bias");
+  message->set_boolean_mask("true_attends");
+  message->set_non_finite(spec.allow_non_finite ? "ieee" : "refused");
+}
+
+template <typename Message>
+void EncodeHeads(const Dimensions& dims, Message* message) {
+  message->set_query_heads(static_cast<std::uint32_t>(dims.query_heads));
+  message->set_key_value_heads(static_cast<std::uint32_t>(dims.key_value_heads));
+  message->set_head_size(static_cast<std::uint32_t>(dims.head_size));
+  message->set_value_head_size(static_cast<std::uint32_t>(dims.value_head_size));
+}
+
 }  // namespace
 
 void EncodeTensor(OwnedTensor&& tensor, v1::Tensor* message) {
@@ -70,17 +105,11 @@ void EncodeTensor(OwnedTensor&& tensor, v1::Tensor* message) {
 
 void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v1::Execution* message) {
   const ProblemSpec& spec = plan.spec;
-  message->set_algorithm(plan.algorithm == Algorithm::kNaive ? v1::ALGORITHM_NAIVE : v1::ALGORITHM_FLASH);
+  message->set_algorithm(EncodeAlgorithm(plan.algorithm));
   message->set_algorithm_reason(std::string(plan.reason));
   message->set_cpu_target(std::string(NameOf(ActiveCpuTarget())));
-  message->set_precision(v1::COMPUTE_PRECISION_FLOAT32);
-  message->set_position_scheme(std::string(NameOf(spec.position.kind)));
-  message->set_causal_alignment(EncodeAlignment(spec.mask));
-  message->set_scale(spec.scale);
-  message->set_query_heads(static_cast<std::uint32_t>(spec.dims.query_heads));
-  message->set_key_value_heads(static_cast<std::uint32_t>(spec.dims.key_value_heads));
-  message->set_head_size(static_cast<std::uint32_t>(spec.dims.head_size));
-  message->set_value_head_size(static_cast<std::uint32_t>(spec.dims.value_head_size));
+  EncodeConventions(spec, message);
+  EncodeHeads(spec.dims, message);
   message->set_tile_query_rows(static_cast<std::uint32_t>(plan.tile.query_rows));
   message->set_tile_keys(static_cast<std::uint32_t>(plan.tile.keys));
   message->set_workers(static_cast<std::uint32_t>(record.workers));
@@ -107,6 +136,46 @@ void EncodeAttend(const ExecutionPlan& plan, AttentionWork& work, std::vector<st
     for (MapResult& map : sink->TakeResults()) EncodeMap(std::move(map), message->add_maps());
   }
   EncodeExecution(plan, work.Record(), message->mutable_execution());
+}
+
+void EncodeStatistics(const std::vector<HeadStatistics>& statistics, v1::AttendResponse* message) {
+  for (const HeadStatistics& head : statistics) {
+    v1::HeadStatistics* out = message->add_head_statistics();
+    out->set_batch(static_cast<std::uint32_t>(head.batch));
+    out->set_head(static_cast<std::uint32_t>(head.head));
+    out->set_mean_entropy(head.mean_entropy);
+    out->set_mean_largest_weight(head.mean_largest_weight);
+    out->set_mean_distance(head.mean_distance);
+    out->set_share_on_previous(head.share_on_previous);
+    out->set_share_on_same(head.share_on_same);
+    out->set_share_on_first(head.share_on_first);
+    out->set_largest_score(head.largest_score);
+  }
+}
+
+void EncodeVerification(std::int64_t rows, const Difference& difference, v1::Verification* message) {
+  message->set_rows(static_cast<std::uint32_t>(rows));
+  message->set_max_abs_error(difference.max_abs);
+}
+
+void EncodePlan(const PlannedCall& planned, int workers, v1::PlanAttentionResponse* message) {
+  const ExecutionPlan& plan = planned.plan;
+  message->set_algorithm(EncodeAlgorithm(plan.algorithm));
+  message->set_reason(std::string(plan.reason));
+  message->set_flops(static_cast<std::uint64_t>(plan.flops));
+  message->set_projection_flops(static_cast<std::uint64_t>(ProjectionFlops(plan.spec)));
+  message->set_naive_bytes(static_cast<std::uint64_t>(planned.naive.WorkspaceTotal(workers)));
+  message->set_flash_bytes(static_cast<std::uint64_t>(planned.flash.WorkspaceTotal(workers)));
+  message->set_score_grid_bytes(static_cast<std::uint64_t>(plan.score_grid_bytes));
+  message->set_response_bytes(static_cast<std::uint64_t>(plan.response_bytes));
+  message->set_admission(v1::ADMISSION_FORECAST_UNKNOWN);
+  EncodeHeads(plan.spec.dims, message);
+  for (const Violation& violation : planned.exceeded) {
+    v1::PlanViolation* out = message->add_violations();
+    out->set_field(violation.field);
+    out->set_got(violation.got);
+    out->set_expected(violation.expected);
+  }
 }
 
 void EncodeCompare(const ExecutionPlan& naive, const ExecutionPlan& flash, const CompareWork& work,

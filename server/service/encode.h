@@ -7,6 +7,7 @@
 
 #include "headlight/v1/attention_service.pb.h"
 #include "server/analysis/maps.h"
+#include "server/analysis/statistics.h"
 #include "server/engine/attention.h"
 #include "server/engine/compare.h"
 
@@ -18,8 +19,20 @@ void EncodeTensor(OwnedTensor&& tensor, v1::Tensor* message);
 // What ran, under the plan's conventions.
 void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v1::Execution* message);
 
+// Moves the results out of work and sinks. Statistics and verification are set by those who have them.
 void EncodeAttend(const ExecutionPlan& plan, AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
                   v1::AttendResponse* message);
+void EncodeStatistics(const std::vector<HeadStatistics>& statistics, v1::AttendResponse* message);
+void EncodeVerification(std::int64_t rows, const Difference& difference, v1::Verification* message);
+
+// `plan` is the one that Attend would follow; `naive` and `flash` differ from it in the algorithm alone.
+struct PlannedCall {
+  const ExecutionPlan& plan;
+  const ExecutionPlan& naive;
+  const ExecutionPlan& flash;
+  std::vector<Violation> exceeded;
+};
+void EncodePlan(const PlannedCall& planned, int workers, v1::PlanAttentionResponse* message);
 
 void EncodeCompare(const ExecutionPlan& naive, const ExecutionPlan& flash, const CompareWork& work,
                    v1::CompareAlgorithmsResponse* message);

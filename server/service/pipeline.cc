@@ -1,6 +1,7 @@
 #include "server/service/pipeline.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -29,6 +30,16 @@ std::int64_t MapBytes(const v1::AttendResponse& response) {
   return bytes;
 }
 
+// What can be planned though it could not be computed: larger sizes, whose products still fit 64 bits.
+Limits PlanningLimits(Limits limits) {
+  limits.max_batch = std::max<std::int64_t>(limits.max_batch, 128);
+  limits.max_heads = std::max<std::int64_t>(limits.max_heads, 256);
+  limits.max_tokens = std::max<std::int64_t>(limits.max_tokens, 262'144);
+  limits.max_tensor_elements = std::int64_t{1} << 44;
+  limits.max_verify_rows = std::numeric_limits<std::uint32_t>::max();
+  return limits;
+}
+
 }  // namespace
 
 absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
@@ -40,26 +51,71 @@ absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
   if (!plan.ok()) return plan.status();
   plan_ = *std::move(plan);
   data_ = decoded.data;
-  ticket_.emplace(shared_.calls, &shared_.memory, deadline);
+  if (plan_->spec.outputs.verify_rows > 0) {
+    const absl::StatusOr<ReferencePlan> rows = PlanVerification(plan_->spec, shared_.limits);
+    if (!rows.ok()) return rows.status();
+    verified_rows_ = *rows;
+  }
+  ticket_.emplace(shared_.calls, &shared_.memory, deadline, &shared_.aborted);
+  MakeWork();
+  decode_seconds_ = absl::ToDoubleSeconds(absl::Now() - began);
+  return absl::OkStatus();
+}
+
+void AttendCall::MakeWork() {
+  const OutputSpec& outputs = plan_->spec.outputs;
   sinks_ = MakeMapSinks(plan_->spec);
   std::vector<ScoreSink*> sinks;
   for (const auto& sink : sinks_) sinks.push_back(sink.get());
-  work_ = std::make_unique<AttentionWork>(*plan_, data_, ticket_->account(), shared_.matmuls, std::move(sinks),
-                                          ticket_->accepted());
-  decode_seconds_ = absl::ToDoubleSeconds(absl::Now() - began);
-  return absl::OkStatus();
+  if (outputs.head_statistics) sinks.push_back(&statistics_.emplace(plan_->spec));
+  MemoryAccount& account = ticket_->account();
+  attention_ = std::make_unique<AttentionWork>(*plan_, data_, account, shared_.matmuls, std::move(sinks),
+                                               ticket_->accepted());
+  std::vector<PhasedWork*> order{attention_.get()};
+  if (outputs.verify_rows > 0) {
+    verification_ = std::make_unique<VerificationWork>(*attention_, *plan_, verified_rows_, data_, account);
+    for (PhasedWork* work : verification_->order()) order.push_back(work);
+  }
+  work_ = std::make_unique<Sequence>(std::move(order));
 }
 
 void AttendCall::Compute(ComputePool::Done done) { shared_.pool.Run(control(), work_.get(), std::move(done)); }
 
 void AttendCall::Encode(Response* response) {
   const absl::Time began = absl::Now();
-  EncodeAttend(*plan_, *work_, sinks_, response);
-  AttendRecord record = RecordOf(*plan_, work_->Record());
+  EncodeAttend(*plan_, *attention_, sinks_, response);
+  if (statistics_.has_value()) EncodeStatistics(statistics_->results(), response);
+  if (verification_ != nullptr) {
+    EncodeVerification(verified_rows_.rows, verification_->difference(),
+                       response->mutable_execution()->mutable_verification());
+  }
+  AttendRecord record = RecordOf(*plan_, attention_->Record());
   record.weight_map_bytes = MapBytes(*response);
   record.seconds[Stage::kDecode] = decode_seconds_;
   record.seconds[Stage::kEncode] = absl::ToDoubleSeconds(absl::Now() - began);
   shared_.metrics.Attended(record);
+}
+
+absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& request,
+                      v1::PlanAttentionResponse* response) {
+  const ProblemRequest decoded = Decode(request).request;
+  absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded, PlanningLimits(shared.limits));
+  if (!spec.ok()) return spec.status();
+  std::vector<Violation> exceeded;
+  const absl::StatusOr<ProblemSpec> within = CheckProblem(decoded, shared.limits);
+  if (!within.ok()) exceeded = DetailsOf(within.status()).violations;
+  const ExecutionPlan plan = DraftPlan(*spec);
+  spec->algorithm = Algorithm::kNaive;
+  const ExecutionPlan naive = DraftPlan(*spec);
+  spec->algorithm = Algorithm::kFlash;
+  const ExecutionPlan flash = DraftPlan(*spec);
+  for (Violation& violation : ExceededLimits(plan, shared.limits)) exceeded.push_back(std::move(violation));
+  if (spec->outputs.verify_rows > 0) {
+    const auto rows = PlanVerification(*spec, shared.limits);
+    if (!rows.ok()) exceeded.push_back(DetailsOf(rows.status()).violations.front());
+  }
+  EncodePlan({plan, naive, flash, std::move(exceeded)}, shared.pool.workers(), response);
+  return absl::OkStatus();
 }
 
 absl::Status CompareCall::Accept(const Request& request, absl::Time deadline) {
@@ -78,7 +134,7 @@ absl::Status CompareCall::Accept(const Request& request, absl::Time deadline) {
     (algorithm == Algorithm::kNaive ? naive_ : flash_) = *std::move(plan);
   }
   data_ = decoded.data;
-  ticket_.emplace(shared_.calls, &shared_.memory, deadline);
+  ticket_.emplace(shared_.calls, &shared_.memory, deadline, &shared_.aborted);
   work_ = std::make_unique<CompareWork>(*naive_, *flash_, reference_, data_, shared_.matmuls, &shared_.memory);
   return absl::OkStatus();
 }

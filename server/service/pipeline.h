@@ -15,8 +15,10 @@
 #include "server/admission/compute_pool.h"
 #include "server/admission/ticket.h"
 #include "server/analysis/maps.h"
+#include "server/analysis/statistics.h"
 #include "server/engine/attention.h"
 #include "server/engine/compare.h"
+#include "server/engine/sequence.h"
 #include "server/kernels/matmul.h"
 #include "server/plan/planner.h"
 #include "server/telemetry/metrics.h"
@@ -35,6 +37,8 @@ struct Shared {
   std::atomic<std::int64_t>& open_calls;
   // No call that computes is taken any more.
   std::atomic<bool>& closed;
+  // The drain is over: what still computes ends.
+  std::atomic<bool>& aborted;
 };
 
 // One Attend. Accept and Compute on the thread that brought the request, Encode on the worker that calls `done`.
@@ -61,10 +65,21 @@ class AttendCall {
   double decode_seconds_ = 0;
   std::optional<ExecutionPlan> plan_;
   std::optional<Ticket> ticket_;
+  // The work's parts, from what plan_, ticket_ and data_ hold.
+  void MakeWork();
+
   std::vector<std::unique_ptr<MapSink>> sinks_;
+  std::optional<StatisticsSink> statistics_;
   AttentionData data_;
-  std::unique_ptr<AttentionWork> work_;
+  std::unique_ptr<AttentionWork> attention_;
+  ReferencePlan verified_rows_;
+  std::unique_ptr<VerificationWork> verification_;
+  std::unique_ptr<Sequence> work_;
 };
+
+// The corridor stopped before the ticket: what a call would compute and take. Errors: those of CheckProblem.
+absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& request,
+                      v1::PlanAttentionResponse* response);
 
 // One CompareAlgorithms; as AttendCall.
 class CompareCall {

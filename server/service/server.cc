@@ -114,10 +114,12 @@ class Process {
   std::atomic<bool> draining_{false};
   std::atomic<std::int64_t> open_calls_{0};
   std::atomic<bool> closed_{false};
+  std::atomic<bool> aborted_{false};
   ComputePool pool_;
   Liveness liveness_;
   Metrics metrics_;
-  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, calls_, open_calls_, closed_};
+  Shared shared_{options_.limits, pool_,       matmuls_, memory_, metrics_,
+                 calls_,          open_calls_, closed_,  aborted_};
   AttentionService service_;
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<grpc::Server> grpc_;
@@ -231,10 +233,23 @@ bool Process::Drain() {
   const absl::Time deadline = absl::Now() + absl::Seconds(options_.drain_timeout_seconds);
   while (open_calls_.load() > 0 && absl::Now() < deadline) absl::SleepFor(kDrainPoll);
   const bool clean = open_calls_.load() == 0;
+  // What is cut off is told so, as long as it does not take long.
+  aborted_.store(true);
+  for (const absl::Time end = absl::Now() + kLastBytes; open_calls_.load() > 0 && absl::Now() < end;) {
+    absl::SleepFor(kDrainPoll);
+  }
   grpc_->Shutdown(absl::ToChronoTime(absl::Now() + (clean ? kLastBytes : absl::ZeroDuration())));
   if (admin_ != nullptr) admin_->Stop();
   spdlog::info(clean ? "drained" : "drain timeout: calls were cut off");
   return clean;
+}
+
+// Ends the process should it not have ended by itself: gRPC 1.51 may wait up to 10 seconds for a poller of its own.
+void EndWithin(absl::Duration limit, int code) {
+  std::thread([limit, code] {
+    absl::SleepFor(limit);
+    std::_Exit(code);
+  }).detach();
 }
 
 void SetUpLog(const std::string& level) {
@@ -268,7 +283,9 @@ int RunServer(const ServerOptions& options) {
   }
   int signal = 0;
   sigwait(&signals, &signal);
-  return process.Drain() ? 0 : 3;
+  const int code = process.Drain() ? 0 : 3;
+  EndWithin(kLastBytes, code);
+  return code;
 }
 
 }  // namespace headlight

@@ -97,7 +97,7 @@ std::vector<std::string> NamesOfLimits(const Limits& limits) {
 Axes OfCalls() {
   return {{"grpc_type", {"unary"}},
           {"grpc_service", {"headlight.v1.AttentionService"}},
-          {"grpc_method", {"Attend", "CompareAlgorithms", "GetDemo", "GetServerInfo"}}};
+          {"grpc_method", {"Attend", "PlanAttention", "CompareAlgorithms", "GetDemo", "GetServerInfo"}}};
 }
 
 Axes OfCallsAndCodes() {

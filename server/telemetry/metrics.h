@@ -17,7 +17,7 @@
 namespace headlight {
 
 // Label values that this room owns.
-enum class Method : std::uint8_t { kAttend, kCompareAlgorithms, kGetDemo, kGetServerInfo };
+enum class Method : std::uint8_t { kAttend, kPlanAttention, kCompareAlgorithms, kGetDemo, kGetServerInfo };
 enum class AlgorithmLabel : std::uint8_t { kNaive, kFlash };
 enum class CancelCause : std::uint8_t { kClient, kDeadline };
 

@@ -16,7 +16,8 @@
 namespace headlight {
 namespace {
 
-constexpr std::size_t kThreads = 4;
+// Silent connections hold a thread each until the read timeout: probes must find one that is free.
+constexpr std::size_t kThreads = 64;
 constexpr std::size_t kMostPayloadBytes = 1024;
 constexpr char kText[] = "text/plain; charset=utf-8";
 constexpr char kIndex[] =

@@ -123,6 +123,114 @@ TEST_F(CliAttend, ShowWithWordsAndWithNumbers) {
       << numbers.out;
 }
 
+TEST_F(CliAttend, EveryOptionReachesTheServer) {
+  const CliRun run = AttendQkv({"--window",
+                                "*,2",
+                                "--window-alignment",
+                                "explicit:-1",
+                                "--segments",
+                                "0,0,1",
+                                "--key-segments",
+                                "1,0,0",
+                                "--softcap",
+                                "30",
+                                "--sinks",
+                                "-0.5",
+                                "--head-gains",
+                                "0",
+                                "--query-positions",
+                                "-1,0,1",
+                                "--key-positions",
+                                "3,4,5",
+                                "--position",
+                                "rotary",
+                                "--layout",
+                                "halves",
+                                "--rotary-scaling",
+                                "yarn:4,4096",
+                                "--precision",
+                                "bfloat16",
+                                "--allow-non-finite",
+                                "--out-kind",
+                                "f16",
+                                "--max-response-bytes",
+                                "1000000"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const v1::AttendRequest request = server_.last_attend();
+  const v1::AttentionOptions& options = request.options();
+  EXPECT_EQ(options.mask().window().right(), 2);
+  EXPECT_EQ(options.mask().window().offset(), -1);
+  EXPECT_EQ(options.mask().segments().query_ids(2), 1);
+  EXPECT_EQ(options.mask().segments().key_ids(0), 1);
+  EXPECT_EQ(options.softcap(), 30);
+  EXPECT_EQ(options.sinks(0), -0.5F);
+  EXPECT_EQ(options.head_gains_size(), 1);
+  EXPECT_EQ(options.position().query_positions(0), -1);
+  EXPECT_EQ(options.position().key_positions(2), 5);
+  EXPECT_EQ(options.position().rotary().yarn().original_context(), 4096);
+  EXPECT_EQ(options.precision(), v1::COMPUTE_PRECISION_BFLOAT16);
+  EXPECT_TRUE(options.allow_non_finite());
+  EXPECT_EQ(request.outputs().tensor_kind(), v1::TENSOR_KIND_F16);
+  EXPECT_EQ(request.outputs().max_response_bytes(), 1'000'000U);
+}
+
+TEST_F(CliAttend, StatisticsAndVerification) {
+  const CliRun run = AttendQkv({"--statistics", "--verify-rows", "3"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_TRUE(absl::StrContains(run.out, "verified   3 rows in double precision: largest error 2.5e-07\n")) << run.out;
+  EXPECT_TRUE(absl::StrContains(
+      run.out,
+      "\n\nstatistics       entropy  largest weight  distance  on previous  on same  on first  largest score\n"
+      "batch 0, head 0    1.500           0.800    12.250        0.750    0.125     0.062            3.5\n"
+      "batch 0, head 1    1.500           0.800    12.250        0.750    0.125     0.062    -1.2346e+05\n"
+      "Means over rows: "))
+      << run.out;
+  const auto json = nlohmann::json::parse(AttendQkv({"--statistics", "--verify-rows", "3", "--json"}).out);
+  EXPECT_EQ(json["head_statistics"][1]["head"], 1);
+  EXPECT_EQ(json["head_statistics"][0]["mean_entropy"], 1.5);
+  EXPECT_EQ(json["execution"]["verification"]["rows"], 3);
+}
+
+TEST_F(CliAttend, PooledMapsAndColumnSums) {
+  const CliRun shown = AttendQkv({"--show", "--maps", "0:pooled=2x1,sum", "--maps", "1:columns", "--map-rows", "0:3"});
+  EXPECT_EQ(shown.exit_code, 0) << shown.err;
+  EXPECT_TRUE(absl::StartsWith(shown.out,
+                               "batch 0, head 0, pooled: the sum of each cell, named by its first row and key\n"
+                               "     0\n"
+                               "0 0.00\n"
+                               "1 1.00\n"
+                               "\n"
+                               "batch 0, head 1, sums over rows 0..2\n"
+                               "          0       1       2\n"
+                               "sum    0.30    1.00    1.70\n"
+                               "2 is attended most (1.70)\n"))
+      << shown.out;
+  EXPECT_EQ(AttendQkv({"--maps", "all:pooled=2x2,max", "--maps-out", Path("p.npy")}).exit_code, 0);
+  EXPECT_EQ(cli::ReadNpy(Path("p.npy"))->shape, (std::vector<std::int64_t>{2, 2, 2}));
+  EXPECT_EQ(AttendQkv({"--maps", "all:columns", "--maps-out", Path("c.npy")}).exit_code, 0);
+  EXPECT_EQ(cli::ReadNpy(Path("c.npy"))->shape, (std::vector<std::int64_t>{2, 3}));
+  EXPECT_EQ(AttendQkv({"--maps", "all:columns", "--maps-out", Path("maps")}).exit_code, 0);
+  EXPECT_EQ(cli::ReadNpy(Path("maps/request0_batch0_head1.npy"))->shape, std::vector<std::int64_t>{3});
+  EXPECT_EQ(AttendQkv({"--maps", "0:pooled=2x1,max", "--maps-out", Path("p.json")}).exit_code, 0);
+  const auto json = nlohmann::json::parse(*cli::ReadFile(Path("p.json")));
+  EXPECT_EQ(json[0]["weights"]["shape"], (std::vector<std::string>{"2", "1"}));
+}
+
+// Two ranges may begin at one row; neither file may hide the other.
+TEST_F(CliAttend, RangesThatBeginTogetherGetFilesOfTheirOwn) {
+  v1::AttendResponse response;
+  for (const std::int64_t rows : {1, 2}) {
+    v1::WeightMap* map = response.add_maps();
+    map->set_row_end(rows);
+    *map->mutable_weights() =
+        *client::MakeTensor(std::vector<float>(static_cast<std::size_t>(rows)), {rows, 1}, v1::TENSOR_KIND_F32);
+  }
+  server_.AnswerNext(response);
+  EXPECT_EQ(AttendQkv({"--maps", "0", "--map-rows", "0:1,0:2", "--maps-out", Path("maps")}).exit_code, 0);
+  EXPECT_EQ(cli::ReadNpy(Path("maps/request0_batch0_head0.npy"))->shape, (std::vector<std::int64_t>{1, 1}));
+  EXPECT_EQ(cli::ReadNpy(Path("maps/request0_batch0_head0_to2.npy"))->shape, (std::vector<std::int64_t>{2, 1}));
+}
+
 TEST_F(CliAttend, RequestFromStandardInput) {
   const std::string json = R"({"self_attention": {"seeded_embeddings": {"seed": 1, "tokens": 2, "width": 4},
                                "layer": "demo"}, "outputs": {"verify_rows": 3}})";

@@ -112,6 +112,28 @@ TEST(CliErrors, BadUsage) {
       {"attend", "--query", "/no/such/q.npy", "--key", "k.npy", "--value", "v.npy"},
       {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--maps", "x"},
       {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--no-output", "--output", "o.npy"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--window", "4"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--window-alignment", "top-left"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--window", "4,", "--window-alignment", "x"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--segments", ""},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--key-segments", "1"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--softcap", "x"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--sinks", "x"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--head-gains", "x"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--query-positions", "x"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--key-positions", "x"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--rotary-scaling", "linear:2"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--precision", "f64"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--map-rows", "0:1"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--maps", "all", "--map-keys", "1"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--verify-rows", "-1"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--out-kind", "f64"},
+      {"attend", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--max-response-bytes", "-1"},
+      {"attend", "--request", "r.json", "--window", "1,1"},
+      {"plan", "--layer", "demo"},
+      {"plan", "--maps", "x"},
+      {"plan", "--window", "x"},
+      {"plan", "--seeded-embeddings", "1,2,4", "--layer", "demo", "--tokens-count", "5"},
   };
   for (std::vector<std::string> arguments : cases) {
     const CliRun run = RunCli(arguments);
@@ -142,7 +164,7 @@ TEST(CliHelp, EverySubcommandHasExamples) {
   const CliRun top = RunCli({"--help"});
   EXPECT_EQ(top.exit_code, 0);
   EXPECT_TRUE(absl::StrContains(top.out, "Exit codes:\n"));
-  for (const std::string command : {"demo", "attend", "compare", "info", "health"}) {
+  for (const std::string command : {"demo", "attend", "plan", "compare", "info", "health"}) {
     const CliRun run = RunCli({command, "--help"});
     EXPECT_EQ(run.exit_code, 0);
     EXPECT_TRUE(absl::StrContains(run.out, "Examples:\n  headlight " + command)) << run.out;

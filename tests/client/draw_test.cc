@@ -94,67 +94,23 @@ TEST(Sentence, RowsThatSeeNothing) {
   EXPECT_EQ(Sentence(map, 0), "it attends to nothing");
 }
 
-v1::WeightMap FullMap(const std::vector<float>& weights, std::int64_t rows, std::int64_t keys) {
-  v1::WeightMap map;
-  map.set_stage(v1::MAP_STAGE_WEIGHTS);
-  map.set_row_end(rows);
-  *map.mutable_weights() = *client::MakeTensor(weights, {rows, keys}, v1::TENSOR_KIND_F16);
-  return map;
+TEST(Sentence, NoNumbers) {
+  LabelledMap map = {{"it"}, {"a", "b"}, {1, std::nanf("")}};
+  EXPECT_EQ(Sentence(map, 0), "it attends to what is no number");
 }
 
-TEST(Maps, LabelsByWordsOrNumbers) {
-  v1::WeightMap map = FullMap({0.75F, 0.25F}, 1, 2);
-  map.set_row_begin(1);
-  map.set_key_begin(2);
-  const auto labelled = Label(map, {{"a", "b"}, {}});
-  ASSERT_TRUE(labelled.ok());
-  EXPECT_EQ(labelled->rows, std::vector<std::string>{"b"});
-  EXPECT_EQ(labelled->keys, (std::vector<std::string>{"2", "3"}));
-  EXPECT_EQ(Sentence(*labelled, 0), "b attends most to 2 (0.75)");
-}
-
-TEST(Maps, WordsCannotSteerTheTerminal) {
-  const auto labelled = Label(FullMap({1}, 1, 1), {{"\x1b[2J"},
-                                                   {"\xc2\x9b"
-                                                    "x\n"}});
-  EXPECT_EQ(labelled->rows[0], "?[2J");
-  EXPECT_EQ(labelled->keys[0], "?x?");
-}
-
-TEST(Maps, ShowsFullMapsWithSentences) {
-  const auto text = Show(FullMap({0.75F, 0.25F}, 1, 2), {{"it"}, {"a", "b"}}, {});
-  EXPECT_EQ(text.value(), "batch 0, head 0\n      a    b\nit 0.75 0.25\nit attends most to a (0.75)\n");
-}
-
-TEST(Maps, ShowsRawScoresWithoutSentences) {
-  v1::WeightMap map = FullMap({-3, 2}, 1, 2);
-  map.set_stage(v1::MAP_STAGE_SCALED);
-  EXPECT_EQ(Show(map, {{"it"}, {"a", "b"}}, {}).value(),
-            "batch 0, head 0, MAP_STAGE_SCALED\n         a       b\nit   -3.00    2.00\n");
-}
-
-TEST(Maps, ShowsTopKeys) {
-  v1::WeightMap map;
-  for (const std::uint32_t count : {2, 0}) map.mutable_top_keys()->add_counts(count);
-  for (const std::uint32_t key : {1, 0}) map.mutable_top_keys()->add_keys(key);
-  for (const float weight : {0.8F, 0.2F}) map.mutable_top_keys()->add_weights(weight);
-  EXPECT_EQ(Show(map, {{"it", "was"}, {"a", "b"}}, {}).value(),
-            "batch 0, head 0, MAP_STAGE_UNSPECIFIED\nit: b (0.80), a (0.20)\nwas: nothing\n");
-}
-
-TEST(Maps, AnswersThatContradictThemselvesAreErrors) {
-  v1::WeightMap map = FullMap({1, 2}, 1, 2);
-  map.mutable_weights()->set_shape(1, 1'000'000);
-  EXPECT_FALSE(Show(map, {}, {}).ok());
-  map.mutable_weights()->add_shape(1);
-  EXPECT_FALSE(Show(map, {}, {}).ok());
-  EXPECT_FALSE(Show(FullMap({}, 0, 0), {}, {}).ok());
-  EXPECT_FALSE(Show(v1::WeightMap(), {}, {}).ok());
-  v1::WeightMap top;
-  top.mutable_top_keys()->add_counts(4'000'000'000);
-  EXPECT_FALSE(Show(top, {}, {}).ok());
-  top.mutable_top_keys()->add_keys(0);
-  EXPECT_FALSE(Show(top, {}, {}).ok());
+TEST(Draw, BrightnessFitsTheFiniteValues) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  LabelledMap map = {{"0"}, {"0", "1", "2", "3"}, {-infinity, 4, 6, std::nanf("")}};
+  FitBrightness(false, &map);
+  EXPECT_EQ(map.darkest, 4);
+  EXPECT_EQ(map.brightest, 6);
+  FitBrightness(true, &map);
+  EXPECT_EQ(map.darkest, 0);
+  EXPECT_EQ(DrawMap(map, {.color = false, .width = 8}), "0  *@ \n");
+  LabelledMap none = {{"0"}, {"0"}, {-infinity}};
+  FitBrightness(false, &none);
+  EXPECT_EQ(none.brightest, 1);
 }
 
 TEST(Maps, OnlyRows) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -40,7 +41,7 @@ void AddMap(std::uint32_t index, std::uint32_t head, std::int64_t tokens, const 
   v1::WeightMap* map = response->add_maps();
   map->set_request_index(index);
   map->set_head(head);
-  map->set_stage(v1::MAP_STAGE_WEIGHTS);
+  map->set_stage(asked.stage() == v1::MAP_STAGE_UNSPECIFIED ? v1::MAP_STAGE_WEIGHTS : asked.stage());
   map->set_row_end(tokens);
   std::vector<float> weights;
   for (std::int64_t row = 0; row < tokens; ++row) {
@@ -48,6 +49,18 @@ void AddMap(std::uint32_t index, std::uint32_t head, std::int64_t tokens, const 
   }
   if (asked.has_full()) {
     *map->mutable_weights() = TensorOf(weights, {tokens, tokens});
+    return;
+  }
+  if (asked.has_pooled()) {
+    std::vector<float> cells(asked.pooled().rows() * asked.pooled().columns());
+    std::iota(cells.begin(), cells.end(), 0.0F);
+    *map->mutable_weights() = TensorOf(cells, {asked.pooled().rows(), asked.pooled().columns()});
+    return;
+  }
+  if (asked.has_column_sums()) {
+    std::vector<float> sums(static_cast<std::size_t>(tokens));
+    for (std::size_t i = 0; i < weights.size(); ++i) sums[i % sums.size()] += weights[i];
+    *map->mutable_weights() = TensorOf(sums, {tokens});
     return;
   }
   for (std::int64_t row = 0; row < tokens; ++row) {
@@ -63,12 +76,17 @@ v1::Execution ExecutionOf(v1::Algorithm algorithm) {
   execution.set_algorithm(algorithm);
   execution.set_algorithm_reason("asked for");
   execution.set_cpu_target("avx2");
+  execution.set_precision(v1::COMPUTE_PRECISION_FLOAT32);
   execution.set_position_scheme("none");
+  execution.set_softcap_order("before_bias");
+  execution.set_boolean_mask("true_attends");
+  execution.set_non_finite("refused");
   execution.set_causal_alignment(v1::CAUSAL_ALIGNMENT_TOP_LEFT);
   execution.set_scale(0.125);
   execution.set_query_heads(8);
   execution.set_key_value_heads(2);
   execution.set_head_size(64);
+  execution.set_value_head_size(32);
   execution.set_workers(4);
   execution.mutable_attend()->set_nanos(250'000'000);
   execution.mutable_total()->set_nanos(300'000'000);
@@ -77,6 +95,20 @@ v1::Execution ExecutionOf(v1::Algorithm algorithm) {
   execution.set_workspace_bytes(6 << 20);
   execution.set_score_grid_bytes(128 << 20);
   return execution;
+}
+
+void AddStatistics(v1::AttendResponse* response) {
+  for (std::uint32_t head = 0; head < 2; ++head) {
+    v1::HeadStatistics* statistics = response->add_head_statistics();
+    statistics->set_head(head);
+    statistics->set_mean_entropy(1.5);
+    statistics->set_mean_largest_weight(0.8);
+    statistics->set_mean_distance(12.25);
+    statistics->set_share_on_previous(0.75);
+    statistics->set_share_on_same(0.125);
+    statistics->set_share_on_first(0.0625);
+    statistics->set_largest_score(head == 0 ? 3.5 : -123456.7);
+  }
 }
 
 }  // namespace
@@ -126,6 +158,11 @@ v1::AttendRequest FakeServer::last_attend() const {
   return last_attend_;
 }
 
+v1::PlanAttentionRequest FakeServer::last_plan() const {
+  const std::lock_guard lock(mutex_);
+  return last_plan_;
+}
+
 v1::CompareAlgorithmsRequest FakeServer::last_compare() const {
   const std::lock_guard lock(mutex_);
   return last_compare_;
@@ -171,7 +208,37 @@ grpc::Status FakeServer::Attend(grpc::ServerContext* context, const v1::AttendRe
       AddMap(static_cast<std::uint32_t>(i), head, tokens, outputs.maps(i), response);
     }
   }
+  if (outputs.head_statistics()) AddStatistics(response);
   *response->mutable_execution() = ExecutionOf(v1::ALGORITHM_FLASH);
+  if (outputs.verify_rows() > 0) {
+    response->mutable_execution()->mutable_verification()->set_rows(outputs.verify_rows());
+    response->mutable_execution()->mutable_verification()->set_max_abs_error(2.5e-7);
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::PlanAttention(grpc::ServerContext* context, const v1::PlanAttentionRequest* request,
+                                       v1::PlanAttentionResponse* response) {
+  if (grpc::Status status = Begin(context); !status.ok()) return status;
+  const std::lock_guard lock(mutex_);
+  last_plan_ = *request;
+  response->set_algorithm(v1::ALGORITHM_FLASH);
+  response->set_reason("the grid is large");
+  response->set_flops(5'000'000'000);
+  response->set_projection_flops(1'000'000'000);
+  response->set_naive_bytes(130 << 20);
+  response->set_flash_bytes(6 << 20);
+  response->set_score_grid_bytes(128 << 20);
+  response->set_response_bytes(3 << 20);
+  response->set_admission(v1::ADMISSION_FORECAST_UNKNOWN);
+  response->set_query_heads(8);
+  response->set_key_value_heads(2);
+  response->set_head_size(64);
+  response->set_value_head_size(32);
+  v1::PlanViolation* violation = response->add_violations();
+  violation->set_field("query_key_value.query.shape");
+  violation->set_got("70000 tokens");
+  violation->set_expected("at most 65536");
   return grpc::Status::OK;
 }
 

@@ -23,7 +23,8 @@ grpc::Status DetailedStatus(grpc::StatusCode code, const std::string& message,
 //
 // Attend gives the query (or the embeddings, or [1, 2] zeros) back as the output, zeros as log-sum-exp and head outputs
 // [1, 2, T, 3], and maps whose row r gives 0.80 to key r - 1 (row 0: to key 0) and shares the rest among the others;
-// head 1 is turned around, from key T - 1 - r on.
+// head 1 is turned around, from key T - 1 - r on. Top keys are the first of each row alone, column sums those of such
+// maps, and cell i of a pooled map is i. Statistics and verification are fixed, and so is the plan.
 class FakeServer final : public v1::AttentionService::Service {
  public:
   FakeServer();
@@ -43,10 +44,13 @@ class FakeServer final : public v1::AttentionService::Service {
   // Calls of AttentionService so far, failed ones included.
   int calls() const;
   v1::AttendRequest last_attend() const;
+  v1::PlanAttentionRequest last_plan() const;
   v1::CompareAlgorithmsRequest last_compare() const;
 
   grpc::Status Attend(grpc::ServerContext* context, const v1::AttendRequest* request,
                       v1::AttendResponse* response) override;
+  grpc::Status PlanAttention(grpc::ServerContext* context, const v1::PlanAttentionRequest* request,
+                             v1::PlanAttentionResponse* response) override;
   grpc::Status CompareAlgorithms(grpc::ServerContext* context, const v1::CompareAlgorithmsRequest* request,
                                  v1::CompareAlgorithmsResponse* response) override;
   grpc::Status GetDemo(grpc::ServerContext* context, const v1::GetDemoRequest* request,
@@ -68,6 +72,7 @@ class FakeServer final : public v1::AttentionService::Service {
   std::deque<Failure> failures_;
   std::deque<v1::AttendResponse> answers_;
   v1::AttendRequest last_attend_;
+  v1::PlanAttentionRequest last_plan_;
   v1::CompareAlgorithmsRequest last_compare_;
   std::string address_;
   std::unique_ptr<grpc::Server> server_;

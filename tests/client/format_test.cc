@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/strings/match.h"
 #include "client/cli/execution.h"
 #include "client/cli/exit_codes.h"
 
@@ -61,6 +62,18 @@ TEST(Format, SummaryNamesAlgorithmTimeAndBytes) {
             "time       1.00 s (queue 0 us, project 50.0 ms, attend 200.0 ms, maps 0 us), 5 GFLOP at 20.0 GFLOP/s\n"
             "memory     3.0 MiB (scratch 0 B, packed 0 B, projections 0 B); the full grid of scores takes 0 B\n"
             "verified   4 rows in double precision: largest error 1.5e-07\n");
+}
+
+TEST(Format, SummaryNamesWhatIsUnusual) {
+  v1::Execution execution;
+  execution.set_window_alignment(v1::CAUSAL_ALIGNMENT_EXPLICIT);
+  execution.set_softcap(30);
+  execution.set_precision(v1::COMPUTE_PRECISION_BFLOAT16);
+  execution.set_non_finite("ieee");
+  EXPECT_TRUE(absl::StrContains(Summary(execution),
+                                ", window explicit, softcap 30, in bfloat16, non-finite numbers by IEEE rules\n"))
+      << Summary(execution);
+  EXPECT_EQ(NameOf(v1::COMPUTE_PRECISION_FLOAT32), "float32");
 }
 
 TEST(ExitCodes, FollowFromTheCode) {

@@ -7,7 +7,6 @@
 #include "absl/strings/match.h"
 #include "client/cli/files.h"
 #include "client/cli/npy.h"
-#include "client/cli/output_flags.h"
 #include "client/cpp/tensors.h"
 
 namespace headlight::cli {
@@ -172,41 +171,6 @@ TEST_F(RequestFlagsTest, WhatMakesNoSenseIsRefused) {
   for (const std::vector<std::string>& arguments : cases) {
     EXPECT_FALSE(Build(arguments).ok()) << ::testing::PrintToString(arguments);
   }
-}
-
-TEST(Outputs, MapsAreParsed) {
-  EXPECT_TRUE(ParseMaps("all")->has_full());
-  EXPECT_EQ(ParseMaps("all")->heads_size(), 0);
-  EXPECT_TRUE(ParseMaps("0,2:full")->has_full());
-  EXPECT_EQ(ParseMaps("0,2")->heads(1), 2U);
-  EXPECT_EQ(ParseMaps("3:top=8")->top_keys().k(), 8U);
-  for (const char* text :
-       {"", ":", "all:", "x", "0,", "-1", "0:top", "0:top=", "0:top=x", "0:fullest", "0-3", "0:full:"}) {
-    EXPECT_FALSE(ParseMaps(text).ok()) << text;
-  }
-}
-
-TEST(Outputs, FlagsBecomeASelection) {
-  OutputFlags flags;
-  flags.maps = {"all", "1:top=2"};
-  flags.log_sum_exp = "l.npy";
-  flags.no_output = true;
-  v1::OutputSelection outputs;
-  ASSERT_TRUE(AddOutputs(flags, &outputs).ok());
-  EXPECT_TRUE(outputs.omit_output());
-  EXPECT_TRUE(outputs.log_sum_exp());
-  EXPECT_FALSE(outputs.head_outputs());
-  EXPECT_EQ(outputs.maps_size(), 2);
-  flags = OutputFlags();
-  flags.maps_out = "x.npy";
-  EXPECT_FALSE(AddOutputs(flags, std::make_unique<v1::OutputSelection>().get()).ok());
-  flags.maps = {"all:top=2"};
-  EXPECT_FALSE(AddOutputs(flags, std::make_unique<v1::OutputSelection>().get()).ok());
-  flags = OutputFlags();
-  flags.show = true;
-  v1::OutputSelection shown;
-  ASSERT_TRUE(AddOutputs(flags, &shown).ok());
-  EXPECT_TRUE(shown.maps(0).has_full());
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from wire import F32, FLASH, options_pb, outputs_pb, service_pb, tensor
+from wire import F32, FIELDS, FLASH, KINDS, options_pb, outputs_pb, service_pb, tensor, tensor_pb
 
 TOP_LEFT = options_pb.CAUSAL_ALIGNMENT_TOP_LEFT
 BOTTOM_RIGHT = options_pb.CAUSAL_ALIGNMENT_BOTTOM_RIGHT
@@ -139,6 +139,15 @@ def top_keys(k: int, **selection) -> outputs_pb.WeightMaps:
     return outputs_pb.WeightMaps(top_keys=outputs_pb.TopKeys(k=k), **selection)
 
 
+def pooled(rows: int, columns: int, reducer: int, /, **selection) -> outputs_pb.WeightMaps:
+    form = outputs_pb.PooledMap(rows=rows, columns=columns, reducer=reducer)
+    return outputs_pb.WeightMaps(pooled=form, **selection)
+
+
+def column_sums(**selection) -> outputs_pb.WeightMaps:
+    return outputs_pb.WeightMaps(column_sums=outputs_pb.ColumnSums(), **selection)
+
+
 def everything(request: service_pb.AttendRequest) -> service_pb.AttendRequest:
     """The same request, asking for all that it can give."""
     asking = service_pb.AttendRequest()
@@ -154,6 +163,48 @@ def with_algorithm(request: service_pb.AttendRequest, algorithm: int) -> service
     asking.CopyFrom(request)
     asking.options.algorithm = algorithm
     return asking
+
+
+SPEC_KINDS = {
+    **{FIELDS[kind]: number for kind, number in KINDS.items()},
+    "f32_values": tensor_pb.TENSOR_KIND_F32,
+    "bool_u8": tensor_pb.TENSOR_KIND_BOOL,
+}
+
+
+def spec_of(message: tensor_pb.Tensor) -> tensor_pb.TensorSpec:
+    """The tensor without its data."""
+    return tensor_pb.TensorSpec(shape=message.shape, kind=SPEC_KINDS.get(message.WhichOneof("data"), 0))
+
+
+def _copy_without_data(message, twin) -> None:
+    """Fields to the fields of the same name, tensors as specs."""
+    for field, value in message.ListFields():
+        if field.name not in twin.DESCRIPTOR.fields_by_name:
+            continue
+        if field.message_type is None:
+            setattr(twin, field.name, value)
+        elif field.message_type == twin.DESCRIPTOR.fields_by_name[field.name].message_type:
+            getattr(twin, field.name).CopyFrom(value)
+        elif field.message_type == tensor_pb.Tensor.DESCRIPTOR:
+            getattr(twin, field.name).CopyFrom(spec_of(value))
+        else:
+            getattr(twin, field.name).SetInParent()
+            _copy_without_data(value, getattr(twin, field.name))
+
+
+def plan_of(request: service_pb.AttendRequest) -> service_pb.PlanAttentionRequest:
+    """The request that plans this one; labels have no place in it."""
+    plan = service_pb.PlanAttentionRequest()
+    _copy_without_data(request, plan)
+    mask, position = plan.options.mask, plan.options.position
+    if mask.HasField("tensor"):
+        plan.mask_tensor.CopyFrom(spec_of(mask.tensor))
+        mask.ClearField("tensor")
+    if position.WhichOneof("scheme") == "learned" and position.learned.HasField("table"):
+        plan.learned_table.CopyFrom(spec_of(position.learned.table))
+        position.learned.ClearField("table")
+    return plan
 
 
 def canary() -> service_pb.AttendRequest:

@@ -6,7 +6,7 @@ Letters: B batch, H query heads, K key/value heads, T query tokens, S key tokens
 from dataclasses import dataclass
 
 import numpy as np
-from wire import F32, array, options_pb, wide
+from wire import BF16, F32, array, options_pb, outputs_pb, wide
 
 GOLDEN = 0x9E3779B97F4A7C15
 
@@ -18,10 +18,45 @@ class Expected:
     output: np.ndarray  # in the request's form
     log_sum_exp: np.ndarray  # [B, H, T]
     head_outputs: np.ndarray  # [B, H, T, V]
-    weights: np.ndarray  # [B, H, T, S]
+    scaled: np.ndarray  # [B, H, T, S], like all stages of the map
+    softcapped: np.ndarray
+    biased: np.ndarray
+    weights: np.ndarray
+    visible: np.ndarray  # [B, H, T, S]: no rule and no mask forbids the pair
+    query_positions: np.ndarray  # [B, T]
+    key_positions: np.ndarray  # [B, S]
+    key_lengths: np.ndarray  # [B]
     kind: np.dtype  # of the numbers that came in
     scale: float
     flops: int
+
+    def stage(self, stage: int) -> np.ndarray:
+        """The map at a stage."""
+        return {
+            outputs_pb.MAP_STAGE_WEIGHTS: self.weights,
+            outputs_pb.MAP_STAGE_SCALED: self.scaled,
+            outputs_pb.MAP_STAGE_SOFTCAPPED: self.softcapped,
+            outputs_pb.MAP_STAGE_BIASED: self.biased,
+        }[stage]
+
+    def statistics(self, batch: int, head: int) -> dict[str, float]:
+        """The numbers of HeadStatistics; all 0 and a largest score of -inf where no row sees a key."""
+        weights, biased = self.weights[batch, head], self.biased[batch, head]
+        seeing = self.visible[batch, head].any(axis=-1)
+        distance = self.query_positions[batch][:, None] - self.key_positions[batch][None, :]
+        previous = (distance == 1) & (np.arange(weights.shape[-1]) < self.key_lengths[batch])
+        surprise = -np.log(np.where(weights > 0, weights, 1.0))
+        per_row = {
+            "mean_entropy": (weights * surprise).sum(axis=-1),
+            "mean_largest_weight": weights.max(axis=-1),
+            "mean_distance": (weights * np.abs(distance)).sum(axis=-1),
+            "share_on_same": (weights * (distance == 0)).sum(axis=-1),
+            "share_on_first": weights[:, 0],
+        }
+        means = {name: mean(values[seeing]) for name, values in per_row.items()}
+        share = (weights * previous).sum(axis=-1)
+        means["share_on_previous"] = mean(share[seeing & previous.any(axis=-1)])
+        return means | {"largest_score": float(biased.max())}
 
 
 @dataclass
@@ -36,6 +71,11 @@ class Layer:
     key_bias: np.ndarray | float = 0.0
     value_bias: np.ndarray | float = 0.0
     output_bias: np.ndarray | float = 0.0
+
+
+def mean(values: np.ndarray) -> float:
+    """0 of nothing."""
+    return float(values.mean()) if values.size else 0.0
 
 
 def split_mix(seed: int, count: int) -> np.ndarray:
@@ -98,18 +138,24 @@ def seeded_layer(seed: int, widths: tuple[int, int], options, kind: np.dtype) ->
 
 def sinusoids(positions: np.ndarray, width: int, scheme) -> np.ndarray:
     base = scheme.base if scheme.HasField("base") else 10000.0
-    angles = positions[:, None] * base ** (-2.0 * np.arange(width // 2) / width)
-    table = np.empty((len(positions), width))
+    angles = positions[..., None] * base ** (-2.0 * np.arange(width // 2) / width)
+    table = np.empty((*positions.shape, width))
     if scheme.layout == options_pb.CHANNEL_LAYOUT_INTERLEAVED:
-        table[:, 0::2], table[:, 1::2] = np.sin(angles), np.cos(angles)
+        table[..., 0::2], table[..., 1::2] = np.sin(angles), np.cos(angles)
     else:
-        table[:, : width // 2], table[:, width // 2 :] = np.sin(angles), np.cos(angles)
+        table[..., : width // 2], table[..., width // 2 :] = np.sin(angles), np.cos(angles)
     return table
+
+
+def standing(given: list[int], offset: int, batch: int, tokens: int) -> np.ndarray:
+    """Where tokens stand, from explicit positions or an offset: [B, T]."""
+    rows = np.array(given, dtype=np.int64).reshape(-1, tokens) if given else offset + np.arange(tokens)
+    return np.broadcast_to(rows, (batch, tokens))
 
 
 def add_positions(embeddings: np.ndarray, position) -> np.ndarray:
     """Sinusoidal and learned positions; embeddings [B, T, E]."""
-    positions = position.query_offset + np.arange(embeddings.shape[1])
+    positions = standing(position.query_positions, position.query_offset, *embeddings.shape[:2])
     scheme = position.WhichOneof("scheme")
     if scheme == "sinusoidal":
         return embeddings + sinusoids(positions, embeddings.shape[2], position.sinusoidal)
@@ -118,18 +164,66 @@ def add_positions(embeddings: np.ndarray, position) -> np.ndarray:
     return embeddings
 
 
-def turn(x: np.ndarray, positions: np.ndarray, scheme) -> np.ndarray:
-    """Rotary positions; x [B, heads, T, D]."""
-    size = scheme.rotary_size or x.shape[-1]
+def llama3(plain: np.ndarray, scaling) -> np.ndarray:
+    """Llama 3.1: long waves are divided by the factor, short ones kept, those between blended."""
+    turns = scaling.original_context * plain / (2 * np.pi)
+    kept = (turns - scaling.low_frequency_factor) / (scaling.high_frequency_factor - scaling.low_frequency_factor)
+    kept = np.clip(kept, 0.0, 1.0)
+    return kept * plain + (1 - kept) * plain / scaling.factor
+
+
+def yarn(plain: np.ndarray, scaling, base: float) -> np.ndarray:
+    """YaRN (arXiv 2309.00071) with whole channels as the ramp's ends, as in Transformers."""
+    size = 2 * len(plain)
+
+    def channel(turns: float) -> float:
+        return size * np.log(scaling.original_context / (turns * 2 * np.pi)) / (2 * np.log(base))
+
+    fast = scaling.beta_fast if scaling.HasField("beta_fast") else 32.0
+    slow = scaling.beta_slow if scaling.HasField("beta_slow") else 1.0
+    low, high = max(np.floor(channel(fast)), 0), min(np.ceil(channel(slow)), size - 1)
+    high = high if high != low else high + 0.001
+    interpolated = np.clip((np.arange(len(plain)) - low) / (high - low), 0.0, 1.0)
+    return interpolated * plain / scaling.factor + (1 - interpolated) * plain
+
+
+def frequencies(scheme, size: int) -> np.ndarray:
+    """The angle per position of each of the size / 2 channel pairs."""
     base = scheme.base if scheme.HasField("base") else 10000.0
-    angles = positions[:, None] * base ** (-2.0 * np.arange(size // 2) / size)
+    scaling = scheme.WhichOneof("scaling")
+    if scaling == "ntk_aware" and size > 2:  # one pair alone turns by its position, whatever the base
+        base *= scheme.ntk_aware.factor ** (size / (size - 2))
+    plain = base ** (-2.0 * np.arange(size // 2) / size)
+    if scaling == "linear":
+        return plain / scheme.linear.factor
+    if scaling == "llama3":
+        return llama3(plain, scheme.llama3)
+    if scaling == "yarn":
+        return yarn(plain, scheme.yarn, base)
+    return plain
+
+
+def turned_length(scheme) -> float:
+    """What cosines and sines are multiplied with: 1, but for YaRN."""
+    if scheme.WhichOneof("scaling") != "yarn":
+        return 1.0
+    given = scheme.yarn.HasField("attention_factor")
+    return scheme.yarn.attention_factor if given else 0.1 * np.log(max(scheme.yarn.factor, 1.0)) + 1
+
+
+def turn(x: np.ndarray, positions: np.ndarray, scheme) -> np.ndarray:
+    """Rotary positions; x [B, heads, T, D], positions [B, T]."""
+    size = scheme.rotary_size or x.shape[-1]
+    angles = positions[:, None, :, None] * frequencies(scheme, size)
+    cosines, sines = turned_length(scheme) * np.cos(angles), turned_length(scheme) * np.sin(angles)
     if scheme.layout == options_pb.CHANNEL_LAYOUT_HALVES:
         first, second = slice(0, size // 2), slice(size // 2, size)
     else:
         first, second = slice(0, size, 2), slice(1, size, 2)
     turned = x.copy()
-    turned[..., first] = x[..., first] * np.cos(angles) - x[..., second] * np.sin(angles)
-    turned[..., second] = x[..., second] * np.cos(angles) + x[..., first] * np.sin(angles)
+    with np.errstate(invalid="ignore"):  # x may hold anything where that is allowed, or not read
+        turned[..., first] = x[..., first] * cosines - x[..., second] * sines
+        turned[..., second] = x[..., second] * cosines + x[..., first] * sines
     return turned
 
 
@@ -142,20 +236,47 @@ def alibi_slopes(scheme, heads: int) -> np.ndarray:
     return np.array(slopes + between[: heads - power])
 
 
+def diagonal(message, lengths: np.ndarray, queries: int) -> np.ndarray:
+    """The offset of a causal or window mask in each batch: [B, 1, 1, 1]."""
+    offsets = {
+        options_pb.CAUSAL_ALIGNMENT_UNSPECIFIED: 0 * lengths,
+        options_pb.CAUSAL_ALIGNMENT_TOP_LEFT: 0 * lengths,
+        options_pb.CAUSAL_ALIGNMENT_BOTTOM_RIGHT: lengths - queries,
+        options_pb.CAUSAL_ALIGNMENT_EXPLICIT: 0 * lengths + message.offset,
+    }
+    return offsets[message.alignment][:, None, None, None]
+
+
+def in_window(window, middle: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Whether a row whose diagonal is at `middle` has the key in its window."""
+    near = np.full(np.broadcast_shapes(middle.shape, key.shape), True)
+    if window.HasField("left"):
+        near &= middle - key <= window.left
+    if window.HasField("right"):
+        near &= key - middle <= window.right
+    return near
+
+
+def in_one_segment(segments, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Whether query and key have the same id: [B or 1, 1, T, S]."""
+    _, _, queries, keys = shape
+    query_ids = np.array(segments.query_ids).reshape(-1, 1, queries, 1)
+    return query_ids == np.array(segments.key_ids).reshape(-1, 1, 1, keys)
+
+
 def visible_by_rules(mask, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """What causal mask, key lengths and the mask's last axis let be seen: [B, 1, T, S]."""
+    """What causal and window mask, key lengths, segments and the mask's last axis let be seen: [B, 1, T, S]."""
     batch, _, queries, keys = shape
     lengths = np.array(mask.key_lengths or [keys] * batch)
-    key = np.arange(keys)
-    visible = np.broadcast_to(key[None, None, None, :] < lengths[:, None, None, None], (batch, 1, queries, keys))
+    row, key = np.arange(queries)[:, None], np.arange(keys)
+    visible = np.broadcast_to(key < lengths[:, None, None, None], (batch, 1, queries, keys))
     if mask.HasField("causal"):
-        offsets = {
-            options_pb.CAUSAL_ALIGNMENT_TOP_LEFT: 0 * lengths,
-            options_pb.CAUSAL_ALIGNMENT_BOTTOM_RIGHT: lengths - queries,
-            options_pb.CAUSAL_ALIGNMENT_EXPLICIT: 0 * lengths + mask.causal.offset,
-        }[mask.causal.alignment]
-        last = np.arange(queries)[None, :] + offsets[:, None]
-        visible = visible & (key <= last[:, None, :, None])
+        visible = visible & (key <= row + diagonal(mask.causal, lengths, queries))
+    if mask.HasField("window"):
+        offset = diagonal(mask.causal if mask.HasField("causal") else mask.window, lengths, queries)
+        visible = visible & in_window(mask.window, row + offset, key)
+    if mask.HasField("segments"):
+        visible = visible & in_one_segment(mask.segments, shape)
     if mask.HasField("tensor"):
         visible = visible & (key < mask.tensor.shape[-1])
     return visible
@@ -171,72 +292,109 @@ def mask_bias(mask, shape: tuple[int, int, int, int]) -> np.ndarray:
     return np.broadcast_to(np.pad(given, padding, constant_values=-np.inf), shape)
 
 
-def scores_of(query: np.ndarray, key: np.ndarray, options, key_offset: int) -> np.ndarray:
-    """Scaled scores with ALiBi, before masks: [B, H, T, S]."""
-    scale = options.scale if options.HasField("scale") else query.shape[-1] ** -0.5
-    with np.errstate(invalid="ignore"):  # keys beyond the key lengths may hold anything
-        scores = scale * (query @ key.swapaxes(-1, -2))
-    if options.position.WhichOneof("scheme") == "alibi":
-        rows = options.position.query_offset + np.arange(query.shape[2])
-        columns = key_offset + np.arange(key.shape[2])
-        distance = np.abs(rows[:, None] - columns[None, :])
-        slopes = alibi_slopes(options.position.alibi, query.shape[1])
-        scores = scores - slopes[:, None, None] * distance
-    return scores
-
-
-def softmax(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and log-sum-exps; a row of -inf gives zeros and -inf."""
+def softmax(scores: np.ndarray, sinks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numerators, denominators and the keys' log-sum-exps; a row of -inf gives zeros, 1 and -inf."""
     largest = scores.max(axis=-1, keepdims=True)
     empty = np.isneginf(largest)
-    exponentials = np.exp(scores - np.where(empty, 0.0, largest))
-    sums = exponentials.sum(axis=-1, keepdims=True)
-    with np.errstate(divide="ignore"):
+    shift = np.where(empty, 0.0, largest)
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN and +inf may be seen where that is allowed
+        numerators = np.where(np.isneginf(scores), 0.0, np.exp(scores - shift))
+        sums = numerators.sum(axis=-1, keepdims=True)
         log_sum_exp = np.where(empty, -np.inf, largest + np.log(sums))
-    return exponentials / np.where(empty, 1.0, sums), log_sum_exp[..., 0]
+        denominators = sums + np.where(empty, 1.0, np.exp(sinks - shift))
+    return numerators, denominators, log_sum_exp[..., 0]
 
 
-def blend(weights: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """P V, where what has no weight is not even multiplied: it may be no number."""
-    seen = np.where(np.isfinite(value), value, 0.0)
-    return weights @ seen
+def blend(weights: np.ndarray, value: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """P V, where what a row may not see is not even multiplied: it may be no number."""
+    if np.isfinite(value).all() and np.isfinite(weights).all():
+        return weights @ value
+    with np.errstate(invalid="ignore"):
+        products = weights[..., None] * value[:, :, None]
+        return np.where(visible[..., None], products, 0.0).sum(axis=-2)
+
+
+def in_bfloat16(x: np.ndarray) -> np.ndarray:
+    return x.astype(BF16).astype(np.float64)
 
 
 class Attention:
-    """One request's computation, step by step."""
+    """One request's computation, step by step; `rounded` is the plain algorithm with operands in bfloat16."""
 
-    def __init__(self, request):
+    def __init__(self, request, rounded: bool = False):
         self.request = request
         self.options = request.options
+        self.operand = in_bfloat16 if rounded else np.asarray
         self.kind = np.dtype(F32)
         self.layer = None
         self.projection_flops = 0
 
     def run(self) -> Expected:
         query, key, value = self.heads()
-        own_keys = self.layer is not None and not self.request.self_attention.HasField("context")
-        position = self.options.position
-        key_offset = position.query_offset if own_keys else position.key_offset
-        if position.WhichOneof("scheme") == "rotary":
-            query = turn(query, position.query_offset + np.arange(query.shape[2]), position.rotary)
-            key = turn(key, key_offset + np.arange(key.shape[2]), position.rotary)
+        query_positions, key_positions = self.positions(query, key)
+        if self.options.position.WhichOneof("scheme") == "rotary":
+            query = turn(query, query_positions, self.options.position.rotary)
+            key = turn(key, key_positions, self.options.position.rotary)
+        query, key, value = self.operand(query), self.operand(key), self.operand(value)
         groups = query.shape[1] // key.shape[1]
         key, value = np.repeat(key, groups, axis=1), np.repeat(value, groups, axis=1)
-        scores = scores_of(query, key, self.options, key_offset)
-        rules = visible_by_rules(self.options.mask, scores.shape)
-        weights, log_sum_exp = softmax(self.masked(scores, rules))
-        heads = blend(weights, value)
-        pairs = int(rules.sum()) * query.shape[1]
-        flops = 2 * pairs * (query.shape[3] + value.shape[3]) + self.projection_flops
         scale = self.options.scale if self.options.HasField("scale") else query.shape[-1] ** -0.5
-        return Expected(self.output(heads), log_sum_exp, heads, weights, self.kind, scale, flops)
+        with np.errstate(invalid="ignore"):  # keys beyond the key lengths may hold anything
+            scaled = scale * (query @ key.swapaxes(-1, -2))
+        softcapped = self.softcapped(scaled)
+        rules = visible_by_rules(self.options.mask, scaled.shape)
+        biased, visible = self.biased(softcapped, rules, query_positions, key_positions)
+        sinks = np.array(self.options.sinks or [-np.inf], dtype=np.float64)[:, None, None]
+        numerators, denominators, log_sum_exp = softmax(biased, sinks)
+        heads = blend(self.operand(numerators), value, visible) / denominators * self.gains()
+        flops = 2 * int(rules.sum()) * query.shape[1] * (query.shape[3] + value.shape[3]) + self.projection_flops
+        return Expected(
+            output=self.output(heads),
+            log_sum_exp=log_sum_exp,
+            head_outputs=heads,
+            scaled=scaled,
+            softcapped=softcapped,
+            biased=biased,
+            weights=np.where(visible, numerators / denominators, 0.0),
+            visible=visible,
+            query_positions=query_positions,
+            key_positions=key_positions,
+            key_lengths=np.array(self.options.mask.key_lengths or [key.shape[2]] * key.shape[0]),
+            kind=self.kind,
+            scale=scale,
+            flops=flops,
+        )
 
-    def masked(self, scores: np.ndarray, rules: np.ndarray) -> np.ndarray:
-        scores = np.where(rules, scores, -np.inf)
-        if not self.options.mask.HasField("tensor"):
-            return scores
-        bias = mask_bias(self.options.mask, scores.shape)
-        return np.where(np.isneginf(bias), -np.inf, scores + np.where(np.isneginf(bias), 0.0, bias))
+    def positions(self, query: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where queries and keys stand: [B, T] and [B, S]."""
+        position = self.options.position
+        batch, _, queries, _ = query.shape
+        rows = standing(position.query_positions, position.query_offset, batch, queries)
+        if self.layer is not None and not self.request.self_attention.HasField("context"):
+            return rows, rows
+        return rows, standing(position.key_positions, position.key_offset, batch, key.shape[2])
+
+    def softcapped(self, scaled: np.ndarray) -> np.ndarray:
+        cap = self.options.softcap
+        return cap * np.tanh(scaled / cap) if self.options.HasField("softcap") else scaled
+
+    def biased(self, scores: np.ndarray, rules: np.ndarray, *positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores after ALiBi and masks, -inf where forbidden, and what is not: both [B, H, T, S]."""
+        if self.options.position.WhichOneof("scheme") == "alibi":
+            rows, columns = positions
+            distance = np.abs(rows[:, None, :, None] - columns[:, None, None, :])
+            slopes = alibi_slopes(self.options.position.alibi, scores.shape[1])
+            scores = scores - slopes[:, None, None] * distance
+        visible = np.broadcast_to(rules, scores.shape)
+        if self.options.mask.HasField("tensor"):
+            bias = mask_bias(self.options.mask, scores.shape)
+            visible = visible & ~np.isneginf(bias)
+            scores = scores + np.where(np.isneginf(bias), 0.0, bias)
+        return np.where(visible, scores, -np.inf), visible
+
+    def gains(self) -> np.ndarray:
+        """[H or 1, 1, 1]."""
+        return np.array(self.options.head_gains or [1.0], dtype=np.float64)[:, None, None]
 
     def heads(self) -> list[np.ndarray]:
         if self.request.WhichOneof("input") == "query_key_value":
@@ -310,6 +468,25 @@ def attend(request) -> Expected:
     return Attention(request).run()
 
 
+def attend_in_bfloat16(request) -> Expected:
+    """What the plain algorithm answers when it rounds Q, K, V and the softmax's numerators to bfloat16."""
+    return Attention(request, rounded=True).run()
+
+
+def pooled(cells: np.ndarray, rows: int, columns: int, reducer: int) -> np.ndarray:
+    """A map shrunk to rows x columns."""
+    reduce = {
+        outputs_pb.POOL_REDUCER_MAX: np.max,
+        outputs_pb.POOL_REDUCER_MEAN: np.mean,
+        outputs_pb.POOL_REDUCER_SUM: np.sum,
+    }[reducer]
+    row_cuts = np.arange(rows + 1) * cells.shape[0] // rows
+    column_cuts = np.arange(columns + 1) * cells.shape[1] // columns
+    strips = [cells[begin:end] for begin, end in zip(row_cuts, row_cuts[1:], strict=False)]
+    blocks = [[s[:, b:e] for b, e in zip(column_cuts, column_cuts[1:], strict=False)] for s in strips]
+    return np.array([[reduce(block) for block in row] for row in blocks])
+
+
 def rounding(want: np.ndarray, kind: np.dtype) -> np.ndarray:
     """Half a unit in the last place of each number in a 16-bit kind; nothing for others."""
     if kind.itemsize != 2:
@@ -319,14 +496,25 @@ def rounding(want: np.ndarray, kind: np.dtype) -> np.ndarray:
     return np.ldexp(0.5, exponent - bits)
 
 
-def assert_close(got: np.ndarray, want: np.ndarray, what: str = "output", times: float = 1.0) -> None:
-    """The promise: 1e-5 + 5e-6 |want|, beside half a unit in the last place of the kind that came."""
+def bound_of(want: np.ndarray, times: float = 1.0) -> np.ndarray:
+    """The promise for each number: 1e-5 + 5e-6 |want|; 0 where it must be met exactly."""
+    finite = np.isfinite(want)
+    return np.where(finite, times * (1e-5 + 5e-6 * np.abs(np.where(finite, want, 0.0))), 0.0)
+
+
+def assert_within(got: np.ndarray, want: np.ndarray, bound: np.ndarray, what: str) -> None:
+    """Errors within a bound, beside half a unit in the last place of the kind that came; NaN and infinities equal."""
     assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
-    exact = np.isneginf(want)
+    exact = ~np.isfinite(want)
     wide_got = got.astype(np.float64)
-    assert np.array_equal(np.isneginf(wide_got), exact), f"{what}: -inf at other places than expected"
+    assert np.array_equal(np.isfinite(wide_got), ~exact), f"{what}: not finite at other places than expected"
+    assert np.array_equal(wide_got[exact], want[exact], equal_nan=True), f"{what}: another NaN or infinity"
     finite = np.where(exact, 0.0, want)
-    error = np.abs(np.where(exact, 0.0, wide_got) - finite)
-    bound = times * (1e-5 + 5e-6 * np.abs(finite)) + rounding(finite, got.dtype)
-    worst = np.unravel_index(np.argmax(error - bound), error.shape) if error.size else ()
-    assert np.all(error <= bound), f"{what}{list(map(int, worst))}: got {wide_got[worst]}, expected {want[worst]}"
+    excess = np.abs(np.where(exact, 0.0, wide_got) - finite) - bound - rounding(finite, got.dtype)
+    worst = np.unravel_index(np.argmax(excess), excess.shape) if excess.size else ()
+    assert np.all(excess <= 0), f"{what}{list(map(int, worst))}: got {wide_got[worst]}, expected {want[worst]}"
+
+
+def assert_close(got: np.ndarray, want: np.ndarray, what: str = "output", times: float = 1.0) -> None:
+    """What semantics promise of float32 arithmetic."""
+    assert_within(got, want, bound_of(want, times), what)

@@ -470,62 +470,8 @@ def test_a_hostile_layer_name(server) -> None:
     assert failure.metadata["layer"].isprintable()
 
 
-# Fields of a later version.
-
-
-def scaling(**fields) -> options_pb.PositionScheme:
-    return rotary(layout=HALVES, **fields)
-
-
-SCALED, BIASED = outputs_pb.MAP_STAGE_SCALED, outputs_pb.MAP_STAGE_BIASED
-POOLED = outputs_pb.WeightMaps(pooled=outputs_pb.PooledMap(rows=1, columns=1, reducer=1))
-SUMS = outputs_pb.WeightMaps(column_sums=outputs_pb.ColumnSums())
-LATER = {
-    "window": (put(f"{MASK}.window", options_pb.WindowMask(left=1)), f"{MASK}.window"),
-    "segments": (put(f"{MASK}.segments", options_pb.Segments(query_ids=[1] * 4)), f"{MASK}.segments"),
-    "softcap": (put("options.softcap", 30.0), "options.softcap"),
-    "softcap of 0": (put("options.softcap", 0.0), "options.softcap"),
-    "sinks": (put("options.sinks", [0.0, 0.0]), "options.sinks"),
-    "head gains": (put("options.head_gains", [1.0, 0.0]), "options.head_gains"),
-    "pooled": (maps(full_map(), POOLED), "outputs.maps[1].pooled"),
-    "column sums": (maps(SUMS), "outputs.maps[0].column_sums"),
-    "scaled stage": (maps(full_map(stage=SCALED)), "outputs.maps[0].stage"),
-    "softcapped stage": (maps(full_map(stage=outputs_pb.MAP_STAGE_SOFTCAPPED)), "outputs.maps[0].stage"),
-    "biased stage": (maps(full_map(stage=BIASED)), "outputs.maps[0].stage"),
-    "head statistics": (put("outputs.head_statistics", True), "outputs.head_statistics"),
-    "verify rows": (put("outputs.verify_rows", 1), "outputs.verify_rows"),
-    "non-finite": (put("options.allow_non_finite", True), "options.allow_non_finite"),
-    "bfloat16": (put("options.precision", options_pb.COMPUTE_PRECISION_BFLOAT16), "options.precision"),
-    "query positions": (put(f"{POSITION}.query_positions", [0, 1, 2, 3]), f"{POSITION}.query_positions"),
-    "key positions": (put(f"{POSITION}.key_positions", [0, 1, 2, 3]), f"{POSITION}.key_positions"),
-    "linear": (put(POSITION, scaling(linear=options_pb.LinearScaling(factor=2))), f"{POSITION}.rotary.scaling"),
-    "ntk-aware": (put(POSITION, scaling(ntk_aware=options_pb.NtkAwareScaling(factor=2))), f"{POSITION}.rotary.scaling"),
-    "llama 3": (put(POSITION, scaling(llama3=options_pb.Llama3Scaling(factor=8))), f"{POSITION}.rotary.scaling"),
-    "yarn": (put(POSITION, scaling(yarn=options_pb.YarnScaling(factor=4))), f"{POSITION}.rotary.scaling"),
-}
-
-
-@pytest.mark.parametrize("name", LATER, ids=lambda name: name.replace(" ", "_"))
-def test_a_field_of_a_later_version_is_named(server, name) -> None:
-    spoil, path = LATER[name]
-    request = rank_4()
-    spoil(request)
-    for call in (server.attend, server.compare):
-        failure = refusal_of(partial(call, request), StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-        assert failure.metadata["fields"].startswith(path)
-        assert path in failure.message
-
-
-def test_several_fields_of_a_later_version_are_all_named(server) -> None:
-    request = rank_4()
-    for name in ("softcap", "window", "verify rows"):
-        LATER[name][0](request)
-    failure = refusal_of(lambda: server.attend(request), StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-    assert all(LATER[name][1] in failure.metadata["fields"] for name in ("softcap", "window", "verify rows"))
-
-
 def test_a_method_of_a_later_version(server) -> None:
-    call = server.channel.unary_unary("/headlight.v1.AttentionService/PlanAttention")
+    call = server.channel.unary_unary("/headlight.v1.AttentionService/MergePartials")
     assert failure_of(lambda: call(b"", timeout=5)).code == StatusCode.UNIMPLEMENTED
 
 

@@ -121,7 +121,7 @@ def test_reflection_lists_the_services(server) -> None:
     assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
     file = database.FindFileContainingSymbol(f"{SERVICE}.Attend")
     assert [s.name for s in file.service] == ["AttentionService"]
-    methods = {"Attend", "CompareAlgorithms", "GetDemo", "GetServerInfo"}
+    methods = {"Attend", "PlanAttention", "CompareAlgorithms", "GetDemo", "GetServerInfo"}
     assert {m.name for m in file.service[0].method} == methods
 
 
@@ -143,7 +143,7 @@ def test_families(server) -> None:
 
 def test_series_start_at_zero(start) -> None:
     metrics = start("--threads=1").metrics()
-    for method in ("Attend", "CompareAlgorithms", "GetDemo", "GetServerInfo"):
+    for method in ("Attend", "PlanAttention", "CompareAlgorithms", "GetDemo", "GetServerInfo"):
         labels = {"grpc_service": SERVICE, "grpc_method": method, "grpc_type": "unary"}
         assert metrics.value("grpc_server_started_total", **labels) == 0
         for code in ("OK", "InvalidArgument", "NotFound", "Unimplemented", "Cancelled", "DeadlineExceeded"):
@@ -174,12 +174,6 @@ def unknown_layer() -> service_pb.AttendRequest:
     return request
 
 
-def later_field() -> service_pb.AttendRequest:
-    request = make.seeded(tokens=2, width=4, heads=1)
-    request.options.softcap = 1
-    return request
-
-
 def bad_value() -> service_pb.AttendRequest:
     request = make.seeded(tokens=2, width=4, heads=1)
     request.self_attention.layer = "demo"
@@ -192,7 +186,6 @@ def bad_value() -> service_pb.AttendRequest:
 REFUSED = {
     "InvalidArgument": [(bad_shape, "invalid_request"), (bad_value, "invalid_request")],
     "NotFound": [(unknown_layer, "layer_not_found")],
-    "Unimplemented": [(later_field, "not_implemented")],
 }
 
 

@@ -69,20 +69,6 @@ TEST(CheckProblem, ReportsNoConsequencesOfABrokenTensor) {
             std::vector<std::string>{"query_key_value.query.shape"});
 }
 
-TEST(CheckProblem, SaysWhatItDoesNotComputeBeforeAnythingElse) {
-  ProblemRequest request = UnknownLayerRequest();
-  request.scale = kNan;
-  request.violations.Add("x", "y", "z");
-  request.not_implemented = {"options.softcap", "options.mask.window"};
-  const absl::Status status = CheckProblem(request, Limits()).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  const ErrorDetails details = DetailsOf(status);
-  EXPECT_EQ(details.reason, ErrorReason::kNotImplemented);
-  EXPECT_EQ(details.metadata.at("fields"), "options.softcap, options.mask.window");
-  EXPECT_EQ(details.violation_count, 0);
-  EXPECT_NE(status.message().find("options.mask.window"), std::string::npos);
-}
-
 TEST(CheckProblem, KnowsNoSuchLayerWhereNothingElseIsWrong) {
   ProblemRequest request = UnknownLayerRequest();
   const absl::Status status = CheckProblem(request, Limits()).status();
@@ -96,6 +82,8 @@ TEST(CheckProblem, ReportsViolationsRatherThanAnUnknownLayer) {
   const std::pair<void (*)(ProblemRequest&), std::string> spoilers[] = {
       {[](ProblemRequest& r) { Self(r).embeddings = FormOf({16}); }, "self_attention.embeddings.shape"},
       {[](ProblemRequest& r) { r.scale = kNan; }, "options.scale"},
+      {[](ProblemRequest& r) { r.query_heads = 129; }, "options.query_heads"},
+      {[](ProblemRequest& r) { r.mask.tensor = FormOf({3, 2}, TensorKind::kBool); }, "options.mask.tensor.shape"},
       {[](ProblemRequest& r) { r.outputs.omit_output = true; }, "outputs.omit_output"},
       {[](ProblemRequest& r) { r.tokens = {"one"}; }, "tokens"},
       {[](ProblemRequest& r) { r.violations.Add("priority", "number 9", "x"); }, "priority"}};

@@ -356,20 +356,20 @@ TEST(ProblemSpec, AlignsCausalMasksPerBatch) {
   R request = HeadMajorRequest();  // Tq 5, Tk 7
   EXPECT_FALSE(Checked(request).mask.causal.has_value());
   request.mask.causal = CausalForm{CausalAlignment::kTopLeft, {}};
-  EXPECT_EQ(Checked(request).mask.causal_offsets, (Offsets{0, 0}));
+  EXPECT_EQ(Checked(request).mask.offsets, (Offsets{0, 0}));
   request.mask.causal = CausalForm{CausalAlignment::kBottomRight, {}};
-  EXPECT_EQ(Checked(request).mask.causal_offsets, (Offsets{2, 2}));
+  EXPECT_EQ(Checked(request).mask.offsets, (Offsets{2, 2}));
   request.mask.key_lengths = {6, 0};
-  EXPECT_EQ(Checked(request).mask.causal_offsets, (Offsets{1, -5}));  // not clamped
+  EXPECT_EQ(Checked(request).mask.offsets, (Offsets{1, -5}));  // not clamped
   EXPECT_EQ(Checked(request).KeyLength(0), 6);
   EXPECT_EQ(Checked(request).KeyLength(1), 0);
   request.mask.causal = CausalForm{CausalAlignment::kTopLeft, {}};
-  EXPECT_EQ(Checked(request).mask.causal_offsets, (Offsets{0, 0}));
+  EXPECT_EQ(Checked(request).mask.offsets, (Offsets{0, 0}));
   request.mask.causal = CausalForm{CausalAlignment::kExplicit, -3};
-  EXPECT_EQ(Checked(request).mask.causal_offsets, (Offsets{-3, -3}));
+  EXPECT_EQ(Checked(request).mask.offsets, (Offsets{-3, -3}));
   constexpr std::int64_t kFarthest = (std::int64_t{1} << 31) - 1;
   request.mask.causal->offset = kFarthest;
-  EXPECT_EQ(Checked(request).mask.causal_offsets, (Offsets{kFarthest, kFarthest}));
+  EXPECT_EQ(Checked(request).mask.offsets, (Offsets{kFarthest, kFarthest}));
   EXPECT_EQ(Checked(HeadMajorRequest()).KeyLength(1), 7);
 }
 

@@ -65,8 +65,9 @@ class CallTest : public testing::Test {
   std::atomic<std::int64_t> calls_{0};
   std::atomic<std::int64_t> open_calls_{0};
   std::atomic<bool> closed_{false};
+  std::atomic<bool> aborted_{false};
   ComputePool pool_{2};
-  Shared shared_{limits_, pool_, matmuls_, memory_, metrics_, calls_, open_calls_, closed_};
+  Shared shared_{limits_, pool_, matmuls_, memory_, metrics_, calls_, open_calls_, closed_, aborted_};
 };
 
 }  // namespace headlight

@@ -62,7 +62,6 @@ TEST(DecodeOptions, NothingGivenIsNothingAskedFor) {
   EXPECT_FALSE(request.outputs.kind.has_value());
   EXPECT_THAT(request.outputs.maps, IsEmpty());
   EXPECT_TRUE(request.violations.empty());
-  EXPECT_THAT(request.not_implemented, IsEmpty());
 }
 
 TEST(DecodeOptions, HeadsAreNotCutToFewerBits) {
@@ -247,73 +246,123 @@ TEST(DecodeOutputs, FlagsAndTheLimit) {
   EXPECT_EQ(outputs.max_response_bytes, ~std::uint64_t{0});
 }
 
-struct LaterField {
-  const char* name;
-  Change set;
-};
-
-// Every field of the contract that this version does not compute.
-std::vector<LaterField> LaterFields() {
-  const auto options = [](v1::AttendRequest& m) { return m.mutable_options(); };
-  const auto rotary = [](v1::AttendRequest& m) {
-    auto* scheme = m.mutable_options()->mutable_position()->mutable_rotary();
-    scheme->set_layout(v1::CHANNEL_LAYOUT_HALVES);
-    return scheme;
-  };
-  const auto map = [](v1::AttendRequest& m) { return m.mutable_outputs()->add_maps(); };
-  const auto full = [map](v1::AttendRequest& m, v1::MapStage stage) {
-    auto* asked = map(m);
-    asked->mutable_full();
-    asked->set_stage(stage);
-  };
-  return {
-      {"options.mask.window", [=](auto& m) { options(m)->mutable_mask()->mutable_window(); }},
-      {"options.mask.segments", [=](auto& m) { options(m)->mutable_mask()->mutable_segments(); }},
-      {"options.softcap", [=](auto& m) { options(m)->set_softcap(0); }},
-      {"options.sinks", [=](auto& m) { options(m)->add_sinks(0); }},
-      {"options.head_gains", [=](auto& m) { options(m)->add_head_gains(1); }},
-      {"options.allow_non_finite", [=](auto& m) { options(m)->set_allow_non_finite(true); }},
-      {"options.precision", [=](auto& m) { options(m)->set_precision(v1::COMPUTE_PRECISION_BFLOAT16); }},
-      {"options.position.query_positions", [=](auto& m) { options(m)->mutable_position()->add_query_positions(0); }},
-      {"options.position.key_positions", [=](auto& m) { options(m)->mutable_position()->add_key_positions(0); }},
-      {"options.position.rotary.scaling", [=](auto& m) { rotary(m)->mutable_linear(); }},
-      {"options.position.rotary.scaling", [=](auto& m) { rotary(m)->mutable_ntk_aware(); }},
-      {"options.position.rotary.scaling", [=](auto& m) { rotary(m)->mutable_llama3(); }},
-      {"options.position.rotary.scaling", [=](auto& m) { rotary(m)->mutable_yarn(); }},
-      {"outputs.maps[0].pooled", [=](auto& m) { map(m)->mutable_pooled(); }},
-      {"outputs.maps[0].column_sums", [=](auto& m) { map(m)->mutable_column_sums(); }},
-      {"outputs.maps[0].stage", [=](auto& m) { full(m, v1::MAP_STAGE_SCALED); }},
-      {"outputs.maps[0].stage", [=](auto& m) { full(m, v1::MAP_STAGE_SOFTCAPPED); }},
-      {"outputs.maps[0].stage", [=](auto& m) { full(m, v1::MAP_STAGE_BIASED); }},
-      {"outputs.head_statistics", [](auto& m) { m.mutable_outputs()->set_head_statistics(true); }},
-      {"outputs.verify_rows", [](auto& m) { m.mutable_outputs()->set_verify_rows(1); }},
-  };
+TEST(DecodeOutputs, PooledMapsAndColumnSums) {
+  const OutputsForm outputs = DecodeOutputsWith([](v1::OutputSelection& selection) {
+                                v1::PooledMap* pooled = selection.add_maps()->mutable_pooled();
+                                pooled->set_rows(3);
+                                pooled->set_columns(5);
+                                pooled->set_reducer(v1::POOL_REDUCER_MAX);
+                                selection.add_maps()->mutable_column_sums();
+                                selection.set_head_statistics(true);
+                                selection.set_verify_rows(7);
+                              }).request.outputs;
+  ASSERT_TRUE(outputs.maps[0].pooled.has_value());
+  EXPECT_EQ(outputs.maps[0].pooled->rows, 3);
+  EXPECT_EQ(outputs.maps[0].pooled->columns, 5);
+  EXPECT_EQ(outputs.maps[0].pooled->reducer, PoolReducer::kMax);
+  EXPECT_FALSE(outputs.maps[0].column_sums);
+  EXPECT_TRUE(outputs.maps[1].column_sums);
+  EXPECT_TRUE(outputs.head_statistics);
+  EXPECT_EQ(outputs.verify_rows, 7);
 }
 
-TEST(DecodeOptions, NamesEveryFieldOfALaterVersion) {
-  for (const LaterField& field : LaterFields()) {
-    const DecodedCall call = DecodeWith(field.set);
-    EXPECT_THAT(call.request.not_implemented, ElementsAre(StartsWith(field.name)));
-    EXPECT_TRUE(call.request.violations.empty()) << field.name;
-  }
+TEST(DecodeOutputs, EveryStageAndReducer) {
+  const auto stage = [](int number) {
+    return DecodeOutputsWith([number](v1::OutputSelection& selection) {
+      selection.add_maps()->mutable_full();
+      selection.mutable_maps(0)->set_stage(static_cast<v1::MapStage>(number));
+    });
+  };
+  EXPECT_EQ(stage(v1::MAP_STAGE_UNSPECIFIED).request.outputs.maps[0].stage, MapStage::kWeights);
+  EXPECT_EQ(stage(v1::MAP_STAGE_WEIGHTS).request.outputs.maps[0].stage, MapStage::kWeights);
+  EXPECT_EQ(stage(v1::MAP_STAGE_SCALED).request.outputs.maps[0].stage, MapStage::kScaled);
+  EXPECT_EQ(stage(v1::MAP_STAGE_SOFTCAPPED).request.outputs.maps[0].stage, MapStage::kSoftcapped);
+  EXPECT_EQ(stage(v1::MAP_STAGE_BIASED).request.outputs.maps[0].stage, MapStage::kBiased);
+  ExpectOneViolation(stage(9), "outputs.maps[0].stage", "number 9");
+  const auto reducer = [](int number) {
+    return DecodeOutputsWith([number](v1::OutputSelection& selection) {
+      selection.add_maps()->mutable_pooled()->set_reducer(static_cast<v1::PoolReducer>(number));
+    });
+  };
+  EXPECT_EQ(reducer(v1::POOL_REDUCER_MEAN).request.outputs.maps[0].pooled->reducer, PoolReducer::kMean);
+  EXPECT_EQ(reducer(v1::POOL_REDUCER_SUM).request.outputs.maps[0].pooled->reducer, PoolReducer::kSum);
+  ExpectOneViolation(reducer(0), "outputs.maps[0].pooled.reducer", "UNSPECIFIED");
+  ExpectOneViolation(reducer(4), "outputs.maps[0].pooled.reducer", "number 4");
 }
 
-TEST(DecodeOptions, NamesAllOfThemAtOnce) {
-  const DecodedCall call = DecodeWith([](v1::AttendRequest& message) {
-    for (const LaterField& field : LaterFields()) field.set(message);
+TEST(DecodeOptions, WindowsAndSegments) {
+  const DecodedCall call = DecodeOptionsWith([](v1::AttentionOptions& options) {
+    v1::WindowMask* window = options.mutable_mask()->mutable_window();
+    window->set_left(0);
+    window->set_alignment(v1::CAUSAL_ALIGNMENT_EXPLICIT);
+    window->set_offset(-4);
+    options.mutable_mask()->mutable_segments()->add_query_ids(7);
+    options.mutable_mask()->mutable_segments()->add_key_ids(-1);
   });
-  // The four scalings are one choice.
-  EXPECT_EQ(call.request.not_implemented.size(), LaterFields().size() - 3);
+  const WindowForm& window = call.request.mask.window.value();
+  EXPECT_EQ(window.left, 0);
+  EXPECT_FALSE(window.right.has_value());
+  EXPECT_EQ(window.alignment, CausalAlignment::kExplicit);
+  EXPECT_EQ(window.offset, -4);
+  EXPECT_THAT(call.request.mask.segments->query_ids, ElementsAre(7));
+  EXPECT_THAT(call.request.mask.segments->key_ids, ElementsAre(-1));
+  EXPECT_TRUE(call.request.violations.empty());
+  ExpectOneViolation(DecodeOptionsWith([](v1::AttentionOptions& options) {
+                       options.mutable_mask()->mutable_window()->set_alignment(static_cast<v1::CausalAlignment>(8));
+                     }),
+                     "options.mask.window.alignment", "number 8");
 }
 
-TEST(DecodeOptions, PrecisionFloat32IsWhatThereIs) {
-  const auto precision = [](int number) {
-    return DecodeOptionsWith(
-        [number](v1::AttentionOptions& options) { options.set_precision(static_cast<v1::ComputePrecision>(number)); });
+TEST(DecodeOptions, ScoresGainsAndPrecision) {
+  const ProblemRequest request = DecodeOptionsWith([](v1::AttentionOptions& options) {
+                                   options.set_softcap(0);
+                                   options.add_sinks(1.5F);
+                                   options.add_head_gains(0);
+                                   options.set_allow_non_finite(true);
+                                   options.set_precision(v1::COMPUTE_PRECISION_BFLOAT16);
+                                   options.mutable_position()->add_query_positions(3);
+                                   options.mutable_position()->add_key_positions(4);
+                                 }).request;
+  EXPECT_EQ(request.softcap, 0);
+  EXPECT_THAT(request.sinks, ElementsAre(1.5F));
+  EXPECT_THAT(request.head_gains, ElementsAre(0));
+  EXPECT_TRUE(request.allow_non_finite);
+  EXPECT_EQ(request.precision, ComputePrecision::kBFloat16);
+  EXPECT_THAT(request.position.query_positions, ElementsAre(3));
+  EXPECT_THAT(request.position.key_positions, ElementsAre(4));
+  ExpectOneViolation(DecodeOptionsWith([](v1::AttentionOptions& options) {
+                       options.set_precision(static_cast<v1::ComputePrecision>(3));
+                     }),
+                     "options.precision", "number 3");
+}
+
+TEST(DecodeOptions, EveryRotaryScaling) {
+  const auto scaling = [](const std::function<void(v1::RotaryPositions&)>& set) {
+    return DecodeOptionsWith([&set](v1::AttentionOptions& options) {
+             options.mutable_position()->mutable_rotary()->set_layout(v1::CHANNEL_LAYOUT_HALVES);
+             set(*options.mutable_position()->mutable_rotary());
+           }).request.position.scaling;
   };
-  EXPECT_THAT(precision(v1::COMPUTE_PRECISION_FLOAT32).request.not_implemented, IsEmpty());
-  EXPECT_THAT(ViolationsOf(precision(v1::COMPUTE_PRECISION_FLOAT32)), IsEmpty());
-  ExpectOneViolation(precision(3), "options.precision", "number 3");
+  EXPECT_EQ(scaling([](auto&) {}).kind, RotaryScaling::kNone);
+  const auto linear = scaling([](auto& m) { m.mutable_linear()->set_factor(2); });
+  EXPECT_EQ(linear.kind, RotaryScaling::kLinear);
+  EXPECT_EQ(linear.factor, 2);
+  EXPECT_EQ(scaling([](auto& m) { m.mutable_ntk_aware(); }).kind, RotaryScaling::kNtkAware);
+  const auto llama = scaling([](auto& m) {
+    m.mutable_llama3()->set_low_frequency_factor(1);
+    m.mutable_llama3()->set_high_frequency_factor(4);
+    m.mutable_llama3()->set_original_context(8192);
+  });
+  EXPECT_EQ(llama.kind, RotaryScaling::kLlama3);
+  EXPECT_EQ(llama.factor, 0);
+  EXPECT_EQ(llama.low_frequency_factor, 1);
+  EXPECT_EQ(llama.high_frequency_factor, 4);
+  EXPECT_EQ(llama.original_context, 8192);
+  const auto yarn = scaling([](auto& m) { m.mutable_yarn()->set_beta_fast(16); });
+  EXPECT_EQ(yarn.kind, RotaryScaling::kYarn);
+  EXPECT_EQ(yarn.beta_fast, 16);
+  EXPECT_EQ(yarn.beta_slow, 1);
+  EXPECT_FALSE(yarn.attention_factor.has_value());
 }
 
 }  // namespace

@@ -25,6 +25,15 @@ double Angle(std::int64_t c, std::int64_t size, double base, std::int64_t positi
   return static_cast<double>(position) * std::pow(base, exponent);
 }
 
+void TurnPair(double* x, Pair pair, double angle, double amplitude) {
+  const double cosine = amplitude * std::cos(angle);
+  const double sine = amplitude * std::sin(angle);
+  const double a = x[pair.first];
+  const double b = x[pair.second];
+  x[pair.first] = a * cosine - b * sine;
+  x[pair.second] = b * cosine + a * sine;
+}
+
 }  // namespace
 
 void Score(const Row& row, std::int64_t begin, std::int64_t end) {
@@ -33,24 +42,36 @@ void Score(const Row& row, std::int64_t begin, std::int64_t end) {
     if (row.bias[j] == kForbidden) continue;
     double dot = 0;
     for (std::int64_t d = 0; d < row.keys.cols; ++d) dot += row.query[d] * row.keys.Row(j)[d];
-    row.weights[j] = row.scale * dot + row.bias[j];
+    double score = row.scale * dot;
+    if (row.softcap > 0) score = row.softcap * std::tanh(score / row.softcap);
+    row.weights[j] = score + row.bias[j];
   }
 }
 
 double Softmax(const Row& row) {
   // Starting at -inf, not at 0: all scores may be very negative.
   double largest = kForbidden;
-  for (std::int64_t j = 0; j < row.keys.rows; ++j) largest = std::fmax(largest, row.weights[j]);
-  if (largest == kForbidden) {
+  bool any = false;
+  for (std::int64_t j = 0; j < row.keys.rows; ++j) {
+    if (row.bias[j] == kForbidden) continue;
+    largest = std::fmax(largest, row.weights[j]);
+    any = true;
+  }
+  if (!any) {
     for (std::int64_t j = 0; j < row.keys.rows; ++j) row.weights[j] = 0;
     return kForbidden;
   }
   double sum = 0;
   for (std::int64_t j = 0; j < row.keys.rows; ++j) {
-    row.weights[j] = std::exp(row.weights[j] - largest);
+    row.weights[j] = row.bias[j] == kForbidden ? 0 : std::exp(row.weights[j] - largest);
     sum += row.weights[j];
   }
-  for (std::int64_t j = 0; j < row.keys.rows; ++j) row.weights[j] /= sum;
+  // A sink far above every score makes this infinite and the weights 0, which they are.
+  const double denominator = row.sink != nullptr ? sum + std::exp(*row.sink - largest) : sum;
+  // Forbidden weights stay 0 where the denominator is not a number.
+  for (std::int64_t j = 0; j < row.keys.rows; ++j) {
+    if (row.bias[j] != kForbidden) row.weights[j] /= denominator;
+  }
   return largest + std::log(sum);
 }
 
@@ -79,14 +100,14 @@ void Project(const double* x, const TensorView& weights, const TensorView& bias,
 }
 
 void Turn(double* x, std::int64_t size, bool halves, double base, std::int64_t position) {
-  for (std::int64_t c = 0; c < size / 2; ++c) {
-    const auto [first, second] = PairOf(c, size, halves);
-    const double cosine = std::cos(Angle(c, size, base, position));
-    const double sine = std::sin(Angle(c, size, base, position));
-    const double a = x[first];
-    const double b = x[second];
-    x[first] = a * cosine - b * sine;
-    x[second] = b * cosine + a * sine;
+  for (std::int64_t c = 0; c < size / 2; ++c) TurnPair(x, PairOf(c, size, halves), Angle(c, size, base, position), 1);
+}
+
+void TurnBy(double* x, const std::vector<double>& frequency, double amplitude, bool halves, std::int64_t position) {
+  const auto pairs = static_cast<std::int64_t>(frequency.size());
+  for (std::int64_t c = 0; c < pairs; ++c) {
+    const double angle = static_cast<double>(position) * frequency[static_cast<std::size_t>(c)];
+    TurnPair(x, PairOf(c, 2 * pairs, halves), angle, amplitude);
   }
 }
 

@@ -9,15 +9,6 @@
 namespace headlight {
 namespace {
 
-constexpr std::int64_t kOffsetBound = std::int64_t{1} << 31;
-
-// |offset| < 2^31, so that sums of offsets and tokens cannot overflow.
-void CheckOffset(Checker& c, absl::string_view field, std::int64_t offset) {
-  if (offset <= -kOffsetBound || offset >= kOffsetBound) {
-    c.Report(field, absl::StrCat(offset), "a number between -2^31 and 2^31");
-  }
-}
-
 void CheckBase(Checker& c, absl::string_view field) {
   const double base = c.request.position.base.value_or(10000);
   c.spec.position.base = base;
@@ -53,6 +44,13 @@ void CheckLearned(Checker& c) {
   if (width != 0 && table->shape[1] != width) {
     c.Report(absl::StrCat(kField, ".shape"), ToString(table->shape), absl::StrCat("[positions, ", width, "]"));
   }
+  const std::vector<std::int64_t>& given = c.request.position.query_positions;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    if (given[i] >= 0 && given[i] < table->shape[0]) continue;
+    c.Report(absl::StrCat("options.position.query_positions[", i, "]"), absl::StrCat(given[i]),
+             absl::StrCat("a position within the table's 0 to ", table->shape[0] - 1));
+  }
+  if (!given.empty()) return;
   const std::int64_t offset = c.request.position.query_offset.value_or(0);
   if (offset < 0 || offset > table->shape[0] - c.spec.dims.query_tokens) {
     c.Report("options.position.query_offset",
@@ -61,8 +59,46 @@ void CheckLearned(Checker& c) {
   }
 }
 
+void CheckAbove(Checker& c, const std::string& field, double value, double least) {
+  if (std::isfinite(value) && value > least) return;
+  c.Report(field, absl::StrCat(value), absl::StrCat("a finite number above ", least));
+}
+
+void CheckScaling(Checker& c) {
+  const RotaryScalingOptions& scaling = c.request.position.scaling;
+  c.spec.position.scaling = scaling;
+  const char* name = "linear";
+  if (scaling.kind == RotaryScaling::kNone) return;
+  if (scaling.kind == RotaryScaling::kNtkAware) name = "ntk_aware";
+  if (scaling.kind == RotaryScaling::kLlama3) name = "llama3";
+  if (scaling.kind == RotaryScaling::kYarn) name = "yarn";
+  const std::string field = absl::StrCat("options.position.rotary.", name);
+  CheckAbove(c, field + ".factor", scaling.factor, 0);
+  if (scaling.kind == RotaryScaling::kLinear || scaling.kind == RotaryScaling::kNtkAware) return;
+  if (scaling.original_context < 1) {
+    c.Report(field + ".original_context", absl::StrCat(scaling.original_context), "tokens, at least 1");
+  }
+  if (scaling.kind == RotaryScaling::kLlama3) {
+    CheckAbove(c, field + ".low_frequency_factor", scaling.low_frequency_factor, 0);
+    CheckAbove(c, field + ".high_frequency_factor", scaling.high_frequency_factor,
+               std::isfinite(scaling.low_frequency_factor) ? std::max(scaling.low_frequency_factor, 0.0) : 0);
+    return;
+  }
+  if (c.spec.position.base == 1) {
+    c.Report("options.position.rotary.base", "1 with YaRN", "another base: with 1 all channels turn alike");
+  }
+  CheckAbove(c, field + ".beta_slow", scaling.beta_slow, 0);
+  CheckAbove(c, field + ".beta_fast", scaling.beta_fast, 0);
+  if (std::isfinite(scaling.beta_fast) && scaling.beta_fast > 0 && scaling.beta_fast < scaling.beta_slow) {
+    c.Report(field + ".beta_fast", absl::StrCat(scaling.beta_fast),
+             absl::StrCat("at least beta_slow, ", scaling.beta_slow));
+  }
+  if (scaling.attention_factor.has_value()) CheckAbove(c, field + ".attention_factor", *scaling.attention_factor, 0);
+}
+
 void CheckRotary(Checker& c) {
   CheckBase(c, "options.position.rotary.base");
+  CheckScaling(c);
   const std::int64_t head_size = c.spec.dims.head_size;
   const std::int64_t wish = c.request.position.rotary_size;
   const std::int64_t size = wish != 0 ? wish : head_size;
@@ -105,77 +141,54 @@ void CheckAlibi(Checker& c) {
   c.spec.position.slopes = given.empty() && heads <= c.limits.max_heads ? PaperSlopes(heads) : given;
 }
 
+// Positions one by one: as many as tokens, instead of the offset of the same side.
+void CheckPositions(Checker& c, absl::string_view side, const std::vector<std::int64_t>& given,
+                    const std::optional<std::int64_t>& offset, std::int64_t tokens) {
+  if (given.empty()) return;
+  const std::string field = absl::StrCat("options.position.", side, "_positions");
+  c.PerToken(field, given, tokens);
+  if (offset.has_value()) {
+    c.Report(field, absl::StrCat(given.size(), " positions beside an offset"), "positions or an offset");
+  }
+  for (std::size_t i = 0; i < given.size(); ++i) c.Offset(absl::StrCat(field, "[", i, "]"), given[i]);
+}
+
+// Both sides one by one, or both by offset: where one is given one by one, the other is written out.
+void FillOtherSide(const Limits& limits, std::int64_t tokens, std::int64_t offset, const std::vector<std::int64_t>& given,
+                   std::vector<std::int64_t>& side) {
+  if (given.empty() || !side.empty() || tokens > limits.max_tokens) return;
+  for (std::int64_t i = 0; i < tokens; ++i) side.push_back(offset + i);
+}
+
 void CheckOffsets(Checker& c) {
   const PositionForm& p = c.request.position;
   PositionSpec& spec = c.spec.position;
+  CheckPositions(c, "query", p.query_positions, p.query_offset, c.spec.dims.query_tokens);
+  CheckPositions(c, "key", p.key_positions, p.key_offset, c.spec.dims.key_tokens);
   spec.query_offset = p.query_offset.value_or(0);
-  CheckOffset(c, "options.position.query_offset", spec.query_offset);
+  c.Offset("options.position.query_offset", spec.query_offset);
   const bool own_keys = c.spec.projection.has_value() && !c.spec.projection->has_context;
   spec.key_offset = p.key_offset.value_or(own_keys ? spec.query_offset : 0);
-  CheckOffset(c, "options.position.key_offset", spec.key_offset);
+  c.Offset("options.position.key_offset", spec.key_offset);
+  spec.query_positions = p.query_positions;
+  spec.key_positions = own_keys ? p.query_positions : p.key_positions;
+  FillOtherSide(c.limits, c.spec.dims.query_tokens, spec.query_offset, spec.key_positions, spec.query_positions);
+  FillOtherSide(c.limits, c.spec.dims.key_tokens, spec.key_offset, spec.query_positions, spec.key_positions);
+  if (own_keys && !p.key_positions.empty() && p.key_positions != p.query_positions) {
+    c.Report("options.position.key_positions", absl::StrCat(p.key_positions.size(), " positions"),
+             "unset or equal to query_positions: the keys are the queries' own tokens");
+  }
   if (own_keys && spec.key_offset != spec.query_offset) {
     c.Report("options.position.key_offset", absl::StrCat(spec.key_offset),
              absl::StrCat("unset or ", spec.query_offset, ": the keys are the queries' own tokens"));
   }
   const Dimensions& d = c.spec.dims;
   const bool ambiguous = d.query_tokens != d.key_tokens || !c.request.mask.key_lengths.empty();
-  if (p.kind != PositionKind::kNone && ambiguous && !p.query_offset.has_value() && d.query_tokens != 0 &&
+  if (p.kind != PositionKind::kNone && ambiguous && !p.query_offset.has_value() &&
+      p.query_positions.empty() && d.query_tokens != 0 &&
       d.key_tokens != 0) {
     c.Report("options.position.query_offset", "nothing",
-             "where query 0 stands: it is ambiguous where Tq != Tk or key lengths are given");
-  }
-}
-
-void CheckCausal(Checker& c, const CausalForm& causal) {
-  if (!causal.alignment.has_value()) return;
-  const bool is_explicit = *causal.alignment == CausalAlignment::kExplicit;
-  if (is_explicit != causal.offset.has_value()) {
-    c.Report("options.mask.causal.offset", is_explicit ? "nothing" : absl::StrCat(*causal.offset),
-             is_explicit ? "an offset, with EXPLICIT" : "nothing: an offset goes with EXPLICIT only");
-  }
-  CheckOffset(c, "options.mask.causal.offset", causal.offset.value_or(0));
-  c.spec.mask.causal = causal.alignment;
-  const Dimensions& d = c.spec.dims;
-  if (d.batch > c.limits.max_batch) return;
-  const std::vector<std::int64_t>& lengths = c.request.mask.key_lengths;
-  const bool use_lengths = static_cast<std::int64_t>(lengths.size()) == d.batch;
-  for (std::int64_t b = 0; b < d.batch; ++b) {
-    std::int64_t offset = causal.offset.value_or(0);
-    if (*causal.alignment == CausalAlignment::kBottomRight) {
-      // A length out of range is reported elsewhere.
-      const std::int64_t length = use_lengths ? lengths[static_cast<std::size_t>(b)] : d.key_tokens;
-      offset = std::clamp<std::int64_t>(length, 0, d.key_tokens) - d.query_tokens;
-    }
-    c.spec.mask.causal_offsets.push_back(offset);
-  }
-}
-
-void CheckMaskTensor(Checker& c, const TensorForm& form) {
-  constexpr absl::string_view kField = "options.mask.tensor";
-  const bool always_fits = form.kind == TensorKind::kBool || form.kind == TensorKind::kF32;
-  if (c.kind_known && !always_fits && form.kind != c.spec.kind) {
-    c.Report(absl::StrCat(kField, ".data"), std::string(NameOf(form.kind)),
-             absl::StrCat("bool, f32 or the request's kind, ", NameOf(c.spec.kind)));
-  }
-  if (!c.Tensor(kField, form, 1, 4)) return;
-  MaskTensorSpec mask;
-  mask.kind = form.kind;
-  mask.shape = {1, 1, 1, 1};
-  std::copy(form.shape.rbegin(), form.shape.rend(), mask.shape.rbegin());
-  c.spec.mask.tensor = mask;
-  const Dimensions& d = c.spec.dims;
-  if (d.batch == 0 || d.query_heads == 0 || d.query_tokens == 0 || d.key_tokens == 0) return;
-  const auto fits = [&mask](std::size_t axis, std::int64_t size) {
-    return mask.shape[axis] == 1 || mask.shape[axis] == size;
-  };
-  const std::int64_t keys = mask.shape[3];
-  if (!fits(0, d.batch) || !fits(1, d.query_heads) || !fits(2, d.query_tokens) || keys > d.key_tokens) {
-    c.Report(absl::StrCat(kField, ".shape"), ToString(form.shape),
-             absl::StrCat("broadcastable to [", d.batch, ", ", d.query_heads, ", ", d.query_tokens, ", ", d.key_tokens,
-                          "], the last axis at most ", d.key_tokens));
-  } else if (keys == 1 && d.key_tokens > 1) {
-    c.Report(absl::StrCat(kField, ".shape"), ToString(form.shape),
-             absl::StrCat("a last axis of 2 to ", d.key_tokens, ": 1 is ambiguous (one key, or repeated?)"));
+             "where query 0 stands (or query_positions): it is ambiguous where Tq != Tk or key lengths are given");
   }
 }
 
@@ -192,35 +205,6 @@ void CheckPosition(Checker& c) {
     case PositionKind::kAlibi: CheckAlibi(c); break;
   }
   CheckOffsets(c);
-}
-
-void CheckMask(Checker& c) {
-  const MaskForm& mask = c.request.mask;
-  const Dimensions& d = c.spec.dims;
-  if (mask.causal.has_value()) CheckCausal(c, *mask.causal);
-  if (mask.tensor.has_value()) CheckMaskTensor(c, *mask.tensor);
-  if (mask.key_lengths.empty()) return;
-  if (d.batch != 0 && static_cast<std::int64_t>(mask.key_lengths.size()) != d.batch) {
-    c.Report("options.mask.key_lengths", absl::StrCat(mask.key_lengths.size(), " lengths"),
-             absl::StrCat(d.batch, ", one per batch"));
-  }
-  for (std::size_t b = 0; b < mask.key_lengths.size(); ++b) {
-    const std::int64_t length = mask.key_lengths[b];
-    if (length < 0 || (d.key_tokens != 0 && length > d.key_tokens)) {
-      c.Report(absl::StrCat("options.mask.key_lengths[", b, "]"), absl::StrCat(length),
-               absl::StrCat("0 to ", d.key_tokens));
-    }
-  }
-  c.spec.mask.key_lengths = mask.key_lengths;
-}
-
-void CheckScale(Checker& c) {
-  if (c.request.scale.has_value()) {
-    c.spec.scale = *c.request.scale;
-    if (!std::isfinite(c.spec.scale)) c.Report("options.scale", absl::StrCat(c.spec.scale), "a finite number");
-  } else if (c.spec.dims.head_size != 0) {
-    c.spec.scale = 1 / std::sqrt(static_cast<double>(c.spec.dims.head_size));
-  }
 }
 
 }  // namespace headlight
