@@ -240,10 +240,10 @@ void CheckSentLayer(Checker& c, const LayerForm& layer) {
   } else if (v != 0 && d.key_value_heads != 0) {
     d.value_head_size = v / d.key_value_heads;
   }
-  CheckOutputWeights(c, layer, d.query_heads * d.value_head_size);
   CheckBias(c, "query_bias", layer.query_bias, q);
   CheckBias(c, "key_bias", layer.key_bias, k);
   CheckBias(c, "value_bias", layer.value_bias, v);
+  CheckOutputWeights(c, layer, d.query_heads * d.value_head_size);
 }
 
 // A named layer is the server's own and was checked when it was made: its kind need not be the request's.
@@ -292,7 +292,8 @@ void CheckSelfAttention(Checker& c, const SelfAttentionForm& form) {
       if (form.layer.has_value()) {
         CheckNamedLayer(c, *form.layer);
       } else {
-        c.spec.dims.query_heads = c.request.query_heads;  // for its limit: the layer cannot say more
+        // A limit holds for every layer; nothing else can be said of one that is not there.
+        c.InLimit("options.query_heads", c.request.query_heads, 0, c.limits.max_heads);
       }
       break;
     case WeightsSource::kSeeded: CheckSeededWeights(c); break;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 #include "client/cpp/client.h"
@@ -26,7 +27,7 @@ TEST(Plan, QueryKeyValueBecomeSpecs) {
   *request.mutable_query_key_value()->mutable_key() = TensorOf({3, 4}, v1::TENSOR_KIND_BF16);
   request.mutable_query_key_value()->mutable_value()->add_shape(7);
   request.set_priority(v1::PRIORITY_BATCH);
-  request.add_tokens("a");
+  *request.add_tokens() = std::string(1, 'a');
   const v1::PlanAttentionRequest plan = PlanRequestOf(request);
   EXPECT_TRUE(Is(plan.query_key_value().query(), {2, 4}, v1::TENSOR_KIND_F16));
   EXPECT_TRUE(Is(plan.query_key_value().key(), {3, 4}, v1::TENSOR_KIND_BF16));

@@ -254,7 +254,7 @@ TEST(Attention, WhatLeavesFloat32IsRefused) {
   p.causal.reset();
   bound = Bind(p);
   std::fill_n(bound->value.floats(), 300 * 16, 3e38F);
-  expect_refused(*bound, "an output");
+  expect_refused(*bound, "a sum of weighted values");
 
   p.mask_kind = TensorKind::kF32;
   p.mask_shape = {300};

@@ -154,8 +154,8 @@ TEST(Projection, HoldsQueriesKeysValuesAndTheConcatenation) {
 }
 
 // The bytes that an answer takes beyond its tensors: framing, generously.
-constexpr std::int64_t kFraming = 2048;
-constexpr std::int64_t kMapFraming = 128;
+constexpr std::int64_t kFraming = 512;
+constexpr std::int64_t kMapFraming = 64;
 
 TEST(ResponseBytes, CountEveryTensorOfTheAnswer) {
   ProblemRequest request = HeadMajorRequest();
@@ -183,10 +183,20 @@ TEST(ResponseBytes, CountEveryMap) {
   EXPECT_EQ(bytes(), 2 * (3 * 5 * 4 + 2 * kMapFraming));
   request.outputs.kind = TensorKind::kF16;
   EXPECT_EQ(bytes(), 2 * (3 * 5 * 2 + 2 * kMapFraming));
-  request.outputs.maps[0].top_k = 3;  // a count per row, then keys and weights of four bytes each
-  EXPECT_EQ(bytes(), 2 * (3 * (1 + 3 + 3) * 4 + 2 * kMapFraming));
+  request.outputs.maps[0].top_k = 3;  // a count per row, then keys of one byte and weights of four
+  EXPECT_EQ(bytes(), 2 * (3 * (2 + 3 * (1 + 4)) + 2 * kMapFraming));
   request.outputs.maps.push_back(request.outputs.maps[0]);
-  EXPECT_EQ(bytes(), 4 * (3 * (1 + 3 + 3) * 4 + 2 * kMapFraming));
+  EXPECT_EQ(bytes(), 4 * (3 * (2 + 3 * (1 + 4)) + 2 * kMapFraming));
+  request.outputs.maps.resize(1);
+  request.outputs.maps[0].top_k.reset();
+  request.outputs.maps[0].pooled = PooledForm{1, 2, PoolReducer::kMax};
+  EXPECT_EQ(bytes(), 2 * 2 * (1 * 2 * 2 + kMapFraming));
+  request.outputs.maps[0].pooled.reset();
+  request.outputs.maps[0].column_sums = true;
+  EXPECT_EQ(bytes(), 2 * 2 * (5 * 2 + kMapFraming));
+  request.outputs.maps.clear();
+  request.outputs.head_statistics = true;
+  EXPECT_GE(bytes(), 2 * 4 * 80);  // two numbers of at most five bytes and seven of nine, framed
 }
 
 }  // namespace

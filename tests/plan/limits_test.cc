@@ -75,9 +75,9 @@ TEST(MakePlan, CountsTheLargestProblemWithoutOverflow) {
   const ProblemSpec spec = CheckProblem(request, limits).value();
   const absl::StatusOr<ExecutionPlan> plan = MakePlan(spec, limits);
   EXPECT_EQ(DetailsOf(plan.status()).reason, ErrorReason::kResponseTooLarge);
-  const std::int64_t maps = std::int64_t{64} * 128 * 8 * 64 * (std::int64_t{16384} * 16384 * 4 + 128);
+  const std::int64_t maps = std::int64_t{64} * 128 * 8 * 64 * (std::int64_t{16384} * 16384 * 4 + 64);
   EXPECT_EQ(DetailsOf(plan.status()).metadata.at("response_bytes"),
-            absl::StrCat(maps + std::int64_t{64} * 128 * 16384 * 512 * 4 * 2 + 2048));
+            absl::StrCat(maps + std::int64_t{64} * 128 * 16384 * 512 * 4 * 2 + 512));
   Limits usual;
   EXPECT_EQ(DetailsOf(MakePlan(spec, usual).status()).violations[0].got,
             absl::StrCat(2 * std::int64_t{64} * 16384 * 16384 * 128 * 1024, " FLOPs"));

@@ -130,9 +130,9 @@ TEST_F(AttendCallTest, EachStageCanRefuse) {
     AttendCall call(shared_);
     return call.Accept(request, absl::InfiniteFuture());
   };
-  v1::AttendRequest later = request_;
-  later.mutable_options()->set_softcap(1);
-  EXPECT_EQ(refusal(later).code(), absl::StatusCode::kUnimplemented);
+  v1::AttendRequest wrong = request_;
+  wrong.mutable_options()->set_softcap(-1);
+  EXPECT_EQ(refusal(wrong).code(), absl::StatusCode::kInvalidArgument);
   v1::AttendRequest unknown = request_;
   unknown.mutable_self_attention()->set_layer("nobody's");
   EXPECT_EQ(refusal(unknown).code(), absl::StatusCode::kNotFound);

@@ -91,17 +91,29 @@ double BiasOf(const Bound& bound, std::int64_t b, std::int64_t h, std::int64_t i
   const Problem& p = bound.problem;
   const std::int64_t length = p.key_lengths.empty() ? p.tk : p.key_lengths[static_cast<std::size_t>(b)];
   if (j >= length) return kForbidden;
-  if (p.causal.has_value()) {
-    std::int64_t offset = p.causal_offset;
-    if (*p.causal == CausalAlignment::kTopLeft) offset = 0;
-    if (*p.causal == CausalAlignment::kBottomRight) offset = length - p.tq;
-    if (j > i + offset) return kForbidden;
+  const auto offset_of = [&](CausalAlignment alignment, std::int64_t given) {
+    if (alignment == CausalAlignment::kTopLeft) return std::int64_t{0};
+    return alignment == CausalAlignment::kBottomRight ? length - p.tq : given;
+  };
+  if (p.causal.has_value() && j > i + offset_of(*p.causal, p.causal_offset)) return kForbidden;
+  if (p.window.has_value()) {
+    const std::int64_t offset =
+        p.causal.has_value()
+            ? offset_of(*p.causal, p.causal_offset)
+            : offset_of(p.window->alignment.value_or(CausalAlignment::kTopLeft), p.window->offset.value_or(0));
+    if (p.window->left.has_value() && j < i + offset - *p.window->left) return kForbidden;
+    if (p.window->right.has_value() && j > i + offset + *p.window->right) return kForbidden;
+  }
+  if (p.segments.has_value()) {
+    const auto id = [b](const std::vector<std::int64_t>& ids, std::int64_t tokens, std::int64_t t) {
+      return ids.at(static_cast<std::size_t>(static_cast<std::int64_t>(ids.size()) == tokens ? t : b * tokens + t));
+    };
+    if (id(p.segments->query_ids, p.tq, i) != id(p.segments->key_ids, p.tk, j)) return kForbidden;
   }
   double bias = 0;
   if (p.position.kind == PositionKind::kAlibi) {
-    const std::int64_t at = p.position.query_offset.value_or(0) + i;
-    const std::int64_t key_at = p.position.key_offset.value_or(p.e != 0 && p.ec == 0 ? at - i : 0) + j;
-    bias -= p.position.slopes.at(static_cast<std::size_t>(h)) * std::fabs(static_cast<double>(at - key_at));
+    const std::int64_t distance = QueryPosition(p, b, i) - KeyPosition(p, b, j);
+    bias -= p.position.slopes.at(static_cast<std::size_t>(h)) * std::fabs(static_cast<double>(distance));
   }
   if (!p.mask_kind.has_value()) return bias;
   Shape shape = p.mask_shape;
@@ -149,7 +161,6 @@ Heads ProjectHeads(const Bound& bound, bool context, const OwnedTensor& weights,
   const std::int64_t tokens = from.shape[1];
   const std::int64_t width = from.shape[2];
   const bool halves = p.position.layout == ChannelLayout::kHalves;
-  const std::int64_t offset = p.position.query_offset.value_or(0);
   Heads out = MakeHeads(p.b, heads, tokens, size);
   std::vector<double> x(static_cast<std::size_t>(width));
   std::vector<double> y(static_cast<std::size_t>(heads * size));
@@ -159,11 +170,11 @@ Heads ProjectHeads(const Bound& bound, bool context, const OwnedTensor& weights,
         x[static_cast<std::size_t>(c)] = ElementAsFloat(from.view(), (b * tokens + t) * width + c);
       }
       if (&from == &bound.embeddings && p.position.kind == PositionKind::kSinusoidal) {
-        reference::AddSinusoid(x.data(), width, halves, p.position.base.value_or(10000), offset + t);
+        reference::AddSinusoid(x.data(), width, halves, p.position.base.value_or(10000), QueryPosition(p, b, t));
       }
       if (&from == &bound.embeddings && p.position.kind == PositionKind::kLearned) {
         for (std::int64_t c = 0; c < width; ++c) {
-          x[static_cast<std::size_t>(c)] += ElementAsFloat(bound.table.view(), (offset + t) * width + c);
+          x[static_cast<std::size_t>(c)] += ElementAsFloat(bound.table.view(), QueryPosition(p, b, t) * width + c);
         }
       }
       const TensorView bias_view = bias.empty() ? TensorView() : bias.view();
@@ -174,12 +185,59 @@ Heads ProjectHeads(const Bound& bound, bool context, const OwnedTensor& weights,
   return out;
 }
 
-void TurnAll(const Problem& p, Heads& heads, std::int64_t offset) {
+// The frequency of channel pair c of `size` turned channels, written from the papers and from transformers'
+// modeling_rope_utils.py, and what cosines and sines are multiplied with.
+double Frequency(const PositionForm& position, std::int64_t c, double size) {
+  const RotaryScalingOptions& s = position.scaling;
+  const double base = position.base.value_or(10000);
+  const double plain = 1 / std::pow(base, 2 * static_cast<double>(c) / size);
+  const auto context = static_cast<double>(s.original_context);
+  const double two_pi = 2 * std::acos(-1.0);
+  switch (s.kind) {
+    case RotaryScaling::kNone: return plain;
+    case RotaryScaling::kLinear: return plain / s.factor;
+    case RotaryScaling::kNtkAware:
+      return 1 / std::pow(base * std::pow(s.factor, size / (size - 2)), 2 * static_cast<double>(c) / size);
+    case RotaryScaling::kLlama3: {
+      const double wavelength = two_pi / plain;
+      if (wavelength < context / s.high_frequency_factor) return plain;
+      if (wavelength > context / s.low_frequency_factor) return plain / s.factor;
+      const double smooth =
+          (context / wavelength - s.low_frequency_factor) / (s.high_frequency_factor - s.low_frequency_factor);
+      return (1 - smooth) * plain / s.factor + smooth * plain;
+    }
+    case RotaryScaling::kYarn: {
+      const auto dim = [&](double turns) {
+        return size * std::log(context / (turns * two_pi)) / (2 * std::log(base));
+      };
+      const double low = std::max(std::floor(dim(s.beta_fast)), 0.0);
+      double high = std::min(std::ceil(dim(s.beta_slow)), size - 1);
+      if (low == high) high += 0.001;
+      const double keep = 1 - std::min(std::max((static_cast<double>(c) - low) / (high - low), 0.0), 1.0);
+      return plain / s.factor * (1 - keep) + plain * keep;
+    }
+  }
+  return plain;
+}
+
+double Amplitude(const RotaryScalingOptions& s) {
+  if (s.kind != RotaryScaling::kYarn) return 1;
+  return s.attention_factor.value_or(s.factor <= 1 ? 1 : 0.1 * std::log(s.factor) + 1);
+}
+
+template <typename PositionOf>
+void TurnAll(const Problem& p, Heads& heads, PositionOf position_of) {
   if (p.position.kind != PositionKind::kRotary) return;
   const std::int64_t size = p.position.rotary_size != 0 ? p.position.rotary_size : heads.size;
-  for (std::int64_t row = 0; row < static_cast<std::int64_t>(heads.data.size()) / heads.size; ++row) {
-    reference::Turn(heads.data.data() + row * heads.size, size, p.position.layout == ChannelLayout::kHalves,
-                    p.position.base.value_or(10000), offset + row % heads.tokens);
+  std::vector<double> frequency;
+  for (std::int64_t c = 0; c < size / 2; ++c) frequency.push_back(Frequency(p.position, c, static_cast<double>(size)));
+  for (std::int64_t b = 0; b < p.b; ++b) {
+    for (std::int64_t h = 0; h < heads.heads; ++h) {
+      for (std::int64_t t = 0; t < heads.tokens; ++t) {
+        reference::TurnBy(heads.Row(b, h, t), frequency, Amplitude(p.position.scaling),
+                          p.position.layout == ChannelLayout::kHalves, position_of(p, b, t));
+      }
+    }
   }
 }
 
@@ -227,11 +285,27 @@ OwnedTensor TensorOf(TensorKind kind, Shape shape, const std::vector<float>& num
   return tensor;
 }
 
+std::int64_t QueryPosition(const Problem& p, std::int64_t b, std::int64_t i) {
+  const std::vector<std::int64_t>& given = p.position.query_positions;
+  if (given.empty()) return p.position.query_offset.value_or(0) + i;
+  return given.at(static_cast<std::size_t>(static_cast<std::int64_t>(given.size()) == p.tq ? i : b * p.tq + i));
+}
+
+std::int64_t KeyPosition(const Problem& p, std::int64_t b, std::int64_t j) {
+  if (p.e != 0 && p.ec == 0) return QueryPosition(p, b, j);
+  const std::vector<std::int64_t>& given = p.position.key_positions;
+  if (given.empty()) return p.position.key_offset.value_or(0) + j;
+  return given.at(static_cast<std::size_t>(static_cast<std::int64_t>(given.size()) == p.tk ? j : b * p.tk + j));
+}
+
 std::string Problem::Describe() const {
   return absl::StrCat("B ", b, " Hq ", hq, " Hkv ", hkv, " Tq ", tq, " Tk ", tk, " D ", d, " Dv ", dv, " E ", e, " Ec ",
                       ec, " Eo ", eo, " rank ", rank, " kind ", NameOf(kind), " position ", NameOf(position.kind),
                       " causal ", causal.has_value() ? static_cast<int>(*causal) : -1, " offset ", causal_offset,
-                      " lengths ", key_lengths.size(), " mask ", ToString(mask_shape), " seed ", seed);
+                      " lengths ", key_lengths.size(), " mask ", ToString(mask_shape), " window ", window.has_value(), " segments ", segments.has_value(),
+                      " softcap ", softcap.value_or(0), " sinks ", sinks.size(), " gains ", head_gains.size(),
+                      " positions ", position.query_positions.size(), "/", position.key_positions.size(), " scaling ",
+                      static_cast<int>(position.scaling.kind), " seed ", seed);
 }
 
 std::unique_ptr<Bound> Bind(const Problem& problem) {
@@ -249,14 +323,24 @@ std::unique_ptr<Bound> Bind(const Problem& problem) {
     request.mask.causal->alignment = p.causal;
     if (*p.causal == CausalAlignment::kExplicit) request.mask.causal->offset = p.causal_offset;
   }
+  request.mask.window = p.window;
+  request.mask.segments = p.segments;
   request.mask.key_lengths = p.key_lengths;
+  request.softcap = p.softcap;
+  request.sinks = p.sinks;
+  request.head_gains = p.head_gains;
+  request.precision = p.precision;
+  request.allow_non_finite = p.allow_non_finite;
   if (p.mask_kind.has_value()) {
     bound->mask = TensorOf(*p.mask_kind, p.mask_shape, p.mask);
     request.mask.tensor = FormOf(bound->mask);
     bound->data.mask = bound->mask.view();
   }
   if (p.position.kind == PositionKind::kLearned) {
-    const Shape shape = {p.position.query_offset.value_or(0) + p.tq + 3, p.e};
+    const std::vector<std::int64_t>& given = p.position.query_positions;
+    const std::int64_t last =
+        given.empty() ? p.position.query_offset.value_or(0) + p.tq - 1 : *std::max_element(given.begin(), given.end());
+    const Shape shape = {last + 4, p.e};
     bound->table = TensorOf(TensorKind::kF32, shape, Numbers(p.seed * 16 + 15, shape[0] * shape[1]));
     request.position.table = FormOf(bound->table);
     bound->data.position_table = bound->table.view();
@@ -274,9 +358,8 @@ Exact Solve(const Bound& bound) {
       projects ? ProjectHeads(bound, true, bound.wk, bound.bk, p.hkv, p.d) : HeadsOf(p, bound.key, p.hkv, p.tk, p.d);
   Heads v = projects ? ProjectHeads(bound, true, bound.wv, bound.bv, p.hkv, p.dv)
                      : HeadsOf(p, bound.value, p.hkv, p.tk, p.dv);
-  const std::int64_t query_offset = p.position.query_offset.value_or(0);
-  TurnAll(p, q, query_offset);
-  TurnAll(p, k, p.position.key_offset.value_or(projects && p.ec == 0 ? query_offset : 0));
+  TurnAll(p, q, QueryPosition);
+  TurnAll(p, k, KeyPosition);
   Heads out = MakeHeads(p.b, p.hq, p.tq, p.dv);
   Exact exact;
   const double scale = p.scale.value_or(1 / std::sqrt(static_cast<double>(p.d)));
@@ -287,17 +370,27 @@ Exact Solve(const Bound& bound) {
       const std::int64_t kv = h / (p.hq / p.hkv);
       for (std::int64_t i = 0; i < p.tq; ++i) {
         for (std::int64_t j = 0; j < p.tk; ++j) bias[static_cast<std::size_t>(j)] = BiasOf(bound, b, h, i, j);
+        for (std::int64_t j = 0; j < p.tk; ++j) {
+          const double dot = std::inner_product(q.Row(b, h, i), q.Row(b, h, i) + p.d, k.Row(b, kv, j), 0.0);
+          exact.scaled.push_back(scale * dot);
+          exact.softcapped.push_back(p.softcap ? *p.softcap * std::tanh(scale * dot / *p.softcap) : scale * dot);
+        }
+        const double sink = p.sinks.empty() ? 0 : p.sinks.at(static_cast<std::size_t>(h));
         const reference::Row row{q.Row(b, h, i),
                                  {k.Row(b, kv, 0), p.tk, p.d, p.d},
                                  {v.Row(b, kv, 0), p.tk, p.dv, p.dv},
                                  bias.data(),
                                  scale,
                                  weights.data(),
-                                 out.Row(b, h, i)};
+                                 out.Row(b, h, i),
+                                 p.softcap.value_or(0),
+                                 p.sinks.empty() ? nullptr : &sink};
         reference::Score(row, 0, p.tk);
         exact.scores.insert(exact.scores.end(), weights.begin(), weights.end());
         exact.log_sum_exp.push_back(reference::Softmax(row));
         reference::Blend(row, 0, p.tk);
+        const double gain = p.head_gains.empty() ? 1 : p.head_gains.at(static_cast<std::size_t>(h));
+        for (std::int64_t c = 0; c < p.dv; ++c) out.Row(b, h, i)[c] *= gain;
         exact.weights.insert(exact.weights.end(), weights.begin(), weights.end());
       }
     }
@@ -321,6 +414,8 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm alg
   std::vector<ScoreSink*> borrowed;
   borrowed.reserve(sinks.size());
   for (const auto& sink : sinks) borrowed.push_back(sink.get());
+  StatisticsSink statistics(plan->spec);
+  if (plan->spec.outputs.head_statistics) borrowed.push_back(&statistics);
   AttentionWork work(*plan, bound.data, account, matmuls, borrowed, absl::Now());
   absl::Status status;
   absl::Notification ended;
@@ -334,7 +429,7 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm alg
   std::vector<std::vector<MapResult>> maps;
   maps.reserve(sinks.size());
   for (const auto& sink : sinks) maps.push_back(sink->TakeResults());
-  return std::make_unique<Ran>(Ran{work.TakeResult(), std::move(maps), work.Record(), *std::move(plan)});
+  return std::make_unique<Ran>(Ran{work.TakeResult(), std::move(maps), statistics.results(), work.Record(), *std::move(plan)});
 }
 
 std::vector<float> Floats(const OwnedTensor& tensor) {
@@ -343,7 +438,7 @@ std::vector<float> Floats(const OwnedTensor& tensor) {
   return out;
 }
 
-std::string Compare(const std::vector<float>& got, const std::vector<double>& want, TensorKind kind) {
+std::string Compare(const std::vector<float>& got, const std::vector<double>& want, TensorKind kind, double times) {
   if (got.size() != want.size()) return absl::StrCat("sizes ", got.size(), " and ", want.size());
   double half_ulp = 0;
   if (kind == TensorKind::kF16) half_ulp = 0x1p-11;
@@ -353,7 +448,7 @@ std::string Compare(const std::vector<float>& got, const std::vector<double>& wa
   for (std::size_t i = 0; i < got.size(); ++i) {
     const double g = got[i];
     if (g == want[i]) continue;
-    const double bound = 1e-5 + (5e-6 + half_ulp) * std::fabs(want[i]);
+    const double bound = times * (1e-5 + 5e-6 * std::fabs(want[i])) + half_ulp * std::fabs(want[i]);
     const double ratio =
         std::isnan(g) || std::isinf(g) ? std::numeric_limits<double>::infinity() : std::fabs(g - want[i]) / bound;
     if (ratio <= worst) continue;

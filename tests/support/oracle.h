@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/analysis/maps.h"
+#include "server/analysis/statistics.h"
 #include "server/engine/attention.h"
 #include "server/problem/request.h"
 #include "server/problem/spec.h"
@@ -36,7 +37,13 @@ struct Problem {
   PositionForm position;
   std::optional<CausalAlignment> causal;
   std::int64_t causal_offset = 0;  // with EXPLICIT
+  std::optional<WindowForm> window;
+  std::optional<SegmentsForm> segments;
   std::vector<std::int64_t> key_lengths;
+  std::optional<double> softcap;
+  std::vector<float> sinks, head_gains;
+  ComputePrecision precision = ComputePrecision::kFloat32;
+  bool allow_non_finite = false;
   std::optional<TensorKind> mask_kind;
   Shape mask_shape;
   std::vector<float> mask;  // as many as the shape says; booleans as 0 and 1
@@ -61,10 +68,10 @@ struct Bound {
 };
 std::unique_ptr<Bound> Bind(const Problem& problem);
 
-// The exact answer. heads: [B, Hq, Tq, Dv]; weights and scores (after bias, -inf where forbidden): [B, Hq, Tq, Tk];
-// output in the order of the answer's bytes.
+// The exact answer. heads: [B, Hq, Tq, Dv]; weights, scores (after bias, -inf where forbidden) and raw scores (scaled,
+// softcapped): [B, Hq, Tq, Tk]; output in the order of the answer's bytes.
 struct Exact {
-  std::vector<double> heads, weights, scores, log_sum_exp, output;
+  std::vector<double> heads, weights, scores, scaled, softcapped, log_sum_exp, output;
 };
 Exact Solve(const Bound& bound);
 
@@ -72,17 +79,23 @@ Exact Solve(const Bound& bound);
 struct Ran {
   AttentionResult result;
   std::vector<std::vector<MapResult>> maps;
+  std::vector<HeadStatistics> statistics;
   ExecutionRecord record;
   ExecutionPlan plan;
 };
 absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm algorithm, int threads = 2);
 
+// Where tokens stand, by the definition.
+std::int64_t QueryPosition(const Problem& problem, std::int64_t b, std::int64_t i);
+std::int64_t KeyPosition(const Problem& problem, std::int64_t b, std::int64_t j);
+
 // A tensor of any kind as floats.
 std::vector<float> Floats(const OwnedTensor& tensor);
 
-// |got - want| <= 1e-5 + 5e-6 |want| for float32 of unit scale, with half an ulp more for the 16-bit kinds. Returns the
-// worst offence in words, or nothing.
-std::string Compare(const std::vector<float>& got, const std::vector<double>& want, TensorKind kind = TensorKind::kF32);
+// |got - want| <= times (1e-5 + 5e-6 |want|), 1 for float32 of unit scale, with half an ulp more for the 16-bit kinds.
+// Returns the worst offence in words, or nothing.
+std::string Compare(const std::vector<float>& got, const std::vector<double>& want, TensorKind kind = TensorKind::kF32,
+                    double times = 1);
 
 }  // namespace headlight::oracle
 
