@@ -99,11 +99,10 @@ void AttendCall::Encode(Response* response) {
 absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& request,
                       v1::PlanAttentionResponse* response) {
   const ProblemRequest decoded = Decode(request).request;
+  const absl::Status within = CheckProblem(decoded, shared.limits).status();
   absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded, PlanningLimits(shared.limits));
-  if (!spec.ok()) return spec.status();
-  std::vector<Violation> exceeded;
-  const absl::StatusOr<ProblemSpec> within = CheckProblem(decoded, shared.limits);
-  if (!within.ok()) exceeded = DetailsOf(within.status()).violations;
+  if (!spec.ok()) return within;
+  std::vector<Violation> exceeded = DetailsOf(within).violations;
   const ExecutionPlan plan = DraftPlan(*spec);
   spec->algorithm = Algorithm::kNaive;
   const ExecutionPlan naive = DraftPlan(*spec);

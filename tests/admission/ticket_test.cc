@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/time/clock.h"
+#include "server/base/errors.h"
 
 namespace headlight {
 namespace {
@@ -14,6 +15,17 @@ TEST(CallControl, IsCancelledOrPastItsDeadlineOrNeither) {
   EXPECT_EQ(control.Check(now + absl::Seconds(1)).code(), absl::StatusCode::kDeadlineExceeded);
   control.Cancel();
   EXPECT_EQ(control.Check(now).code(), absl::StatusCode::kCancelled);
+}
+
+TEST(CallControl, IsAbortedWhenTheServerCanWaitNoLonger) {
+  std::atomic<bool> aborted{false};
+  const CallControl control(absl::InfiniteFuture(), &aborted);
+  EXPECT_TRUE(control.Check(absl::Now()).ok());
+  aborted = true;
+  const absl::Status status = control.Check(absl::Now());
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(DetailsOf(status).reason, ErrorReason::kDrainAborted);
+  EXPECT_GT(DetailsOf(status).retry_after_seconds, 0);
 }
 
 TEST(Ticket, GivesItsPlaceBackOnceHoweverItIsMoved) {

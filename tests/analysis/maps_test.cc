@@ -195,5 +195,35 @@ TEST(Maps, DoNotChangeTheOutputByABit) {
   EXPECT_EQ((*plain)->record.scratch_bytes, (*mapped)->record.scratch_bytes) << "no grid for the sake of maps";
 }
 
+// Beside a score of -1e9 float32 has no room for the logarithm of 64 keys: the usual way to mask a padded row.
+TEST(FullMap, AddsUpToOneWhateverIsAddedToItsScores) {
+  for (const float level : {-1e3F, -1e6F, -1e9F, 1e9F}) {
+    Problem p;
+    p.tk = 64;
+    p.mask_kind = TensorKind::kF32;
+    p.mask_shape = {64};
+    p.mask.assign(64, level);
+    p.outputs.maps.resize(2);
+    p.outputs.maps[1].top_k = 64;
+    const auto bound = Bind(p);
+    for (const Algorithm algorithm : kBoth) {
+      const auto ran = RunEngine(*bound, algorithm);
+      ASSERT_TRUE(ran.ok()) << ran.status();
+      const MapResult& full = (*ran)->maps[0][0];
+      const MapResult& top = (*ran)->maps[1][0];
+      for (std::int64_t row = 0; row < p.tq; ++row) {
+        double sum = 0;
+        double top_sum = 0;
+        for (std::int64_t key = 0; key < 64; ++key) {
+          sum += full.weights.floats()[row * 64 + key];
+          top_sum += top.top_keys.weights[static_cast<std::size_t>(row * 64 + key)];
+        }
+        ASSERT_NEAR(sum, 1, 1e-5) << level;
+        ASSERT_NEAR(top_sum, 1, 1e-5) << level;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headlight

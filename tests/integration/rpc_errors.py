@@ -28,6 +28,7 @@ class RpcFailure:
     violations: dict[str, str] = field(default_factory=dict)  # field path to description
     violation_list: list[tuple[str, str]] = field(default_factory=list)
     retry_seconds: float | None = None
+    pushback_ms: int | None = None
 
     @property
     def violation_count(self) -> int:
@@ -37,6 +38,8 @@ class RpcFailure:
 def parse(error: grpc.RpcError) -> RpcFailure:
     failure = RpcFailure(error.code(), error.details() or "")
     trailers = dict(error.trailing_metadata() or ())
+    if "grpc-retry-pushback-ms" in trailers:
+        failure.pushback_ms = int(trailers["grpc-retry-pushback-ms"])
     failure.detail_bytes = len(trailers.get(DETAILS_KEY, b""))
     status = rpc_status.from_call(error)
     for detail in (status or status_pb2.Status()).details:

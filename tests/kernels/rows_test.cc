@@ -297,5 +297,73 @@ TEST(FirstNonFinite, SeesAcrossBlocks) {
   }
 }
 
+TEST(SoftcapRow, IsTheTanhOfTheFraction) {
+  for (const float cap : {0.5F, 30.0F, 1e30F}) {
+    ForLengths([cap](std::int64_t n, std::int64_t shift) {
+      Row row(n, shift);
+      for (std::int64_t i = 0; i < n; ++i) row[i] = static_cast<float>(i - 20) * 0.7F;
+      SoftcapRow(row.data(), n, cap);
+      ASSERT_TRUE(row.GuardsAreWhole());
+      for (std::int64_t i = 0; i < n; ++i) {
+        const double x = static_cast<double>(static_cast<float>(i - 20) * 0.7F);
+        const double want = static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap));
+        ASSERT_NEAR(row[i], want, 8 * kEpsilon * std::fabs(want) + 1e-12) << i;
+      }
+    });
+  }
+}
+
+TEST(SoftcapRow, CapsInfinityAndKeepsNan) {
+  float row[] = {kInfinity, -kInfinity, kNan, kLargest, 0};
+  SoftcapRow(row, 5, 4);
+  EXPECT_EQ(row[0], 4);
+  EXPECT_EQ(row[1], -4);
+  EXPECT_TRUE(std::isnan(row[2]));
+  EXPECT_EQ(row[3], 4);
+  EXPECT_EQ(row[4], 0);
+}
+
+TEST(ExpMoments, AreSumsOfWeightsScoresAndDistances) {
+  ForLengths([](std::int64_t n, std::int64_t shift) {
+    Row row(n, shift);
+    std::vector<float> distances;
+    double weight = 0;
+    double score = 0;
+    double distance = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      row[i] = i % 5 == 3 ? -kInfinity : 2 - static_cast<float>(i % 7);
+      distances.push_back(static_cast<float>(i * 3 % 11));
+      const double e = std::exp(static_cast<double>(row[i]) - 2);
+      weight += e;
+      if (e > 0) score += e * (static_cast<double>(row[i]) - 2);
+      distance += e * static_cast<double>(distances.back());
+    }
+    const RowMoments got = ExpMoments(row.data(), distances.data(), n, 2);
+    const double bound = 1e-6 * (1 + weight);
+    ASSERT_NEAR(got.weight, weight, bound);
+    ASSERT_NEAR(got.score, score, 4 * bound);
+    ASSERT_NEAR(got.distance, distance, 10 * bound);
+  });
+}
+
+TEST(WeightsFromScores, AddUpToOneWhateverTheScores) {
+  for (const float level : {0.0F, -1e4F, -1e9F, 3e20F}) {
+    std::vector<float> row(64, level);
+    WeightsFromScores(row.data(), 64, {level, 1.0F / 64});
+    for (const float weight : row) ASSERT_EQ(weight, 1.0F / 64);
+  }
+}
+
+TEST(WeightsFromScores, KnowsRowsWithoutKeysAndWithoutNumbers) {
+  float row[] = {1, -kInfinity, 5};
+  WeightsFromScores(row, 3, {kNan, kNan});
+  EXPECT_TRUE(std::isnan(row[0]));
+  EXPECT_EQ(row[1], 0);
+  EXPECT_TRUE(std::isnan(row[2]));
+  float empty[] = {-kInfinity, -kInfinity, 7};
+  WeightsFromScores(empty, 3, {-kInfinity, 0});
+  for (const float weight : empty) EXPECT_EQ(weight, 0);
+}
+
 }  // namespace
 }  // namespace headlight

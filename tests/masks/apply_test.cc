@@ -63,6 +63,12 @@ TEST(Apply, ForbidsByTheRulesAlone) {
   }
 }
 
+TEST(Apply, ForbidsByWindowsAndSegments) {
+  for (const auto& [tq, tk] : {std::pair<std::int64_t, std::int64_t>{1, 2}, {3, 7}, {7, 3}, {17, 33}}) {
+    for (const MaskCase& one : WindowAndSegmentCases(tq, tk)) ExpectAppliedEverywhere(one);
+  }
+}
+
 TEST(Apply, AddsTensorsOfEveryKindAndShape) {
   for (const auto& [tq, tk] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {5, 7}, {4, 18}}) {
     for (const TensorKind kind : kKinds) {

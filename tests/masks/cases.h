@@ -25,6 +25,8 @@ struct MaskCase {
   std::int64_t tq = 5, tk = 7;
   std::optional<CausalAlignment> causal;
   std::int64_t offset = 0;  // with EXPLICIT
+  std::optional<WindowForm> window;
+  std::optional<SegmentsForm> segments;
   std::vector<std::int64_t> key_lengths;
   std::optional<TensorKind> kind;  // of the tensor; absent: none
   Shape shape;
@@ -32,7 +34,7 @@ struct MaskCase {
 
   std::string Describe() const {
     return absl::StrCat("Tq ", tq, " Tk ", tk, causal ? absl::StrCat(" causal ", static_cast<int>(*causal)) : "",
-                        " offset ", offset, " lengths [", absl::StrJoin(key_lengths, ","), "] tensor ",
+                        " offset ", offset, window ? " window" : "", segments ? " segments" : "", " lengths [", absl::StrJoin(key_lengths, ","), "] tensor ",
                         kind ? NameOf(*kind) : "none", " ", ToString(shape));
   }
 
@@ -44,6 +46,8 @@ struct MaskCase {
       request.mask.causal = CausalForm{causal, {}};
       if (*causal == CausalAlignment::kExplicit) request.mask.causal->offset = offset;
     }
+    request.mask.window = window;
+    request.mask.segments = segments;
     request.mask.key_lengths = key_lengths;
     if (kind.has_value()) request.mask.tensor = FormOf(shape, *kind);
     return CheckProblem(request, Limits()).value();
@@ -77,10 +81,20 @@ struct MaskCase {
     const std::int64_t length = key_lengths.empty() ? tk : key_lengths[static_cast<std::size_t>(b)];
     if (j >= length) return false;
     if (kind.has_value() && j >= shape.back()) return false;
-    if (!causal.has_value()) return true;
-    if (*causal == CausalAlignment::kTopLeft) return j <= i;
-    if (*causal == CausalAlignment::kBottomRight) return j <= i + (length - tq);
-    return j <= i + offset;
+    if (segments.has_value()) {
+      const auto id = [b](const std::vector<std::int64_t>& ids, std::int64_t tokens, std::int64_t t) {
+        return ids[static_cast<std::size_t>(static_cast<std::int64_t>(ids.size()) > tokens ? b * tokens + t : t)];
+      };
+      if (id(segments->query_ids, tq, i) != id(segments->key_ids, tk, j)) return false;
+    }
+    if (!causal.has_value() && !window.has_value()) return true;
+    std::int64_t place = i + offset;
+    const CausalAlignment alignment = causal.has_value() ? *causal : *window->alignment;
+    if (alignment == CausalAlignment::kTopLeft) place = i;
+    if (alignment == CausalAlignment::kBottomRight) place = i + (length - tq);
+    if (causal.has_value() && j > place) return false;
+    if (window.has_value() && window->left.has_value() && j < place - *window->left) return false;
+    return !window.has_value() || !window->right.has_value() || j <= place + *window->right;
   }
 
   // What is added to the score of the pair; -inf where it may not attend.
@@ -119,6 +133,44 @@ inline std::vector<MaskCase> RuleCases(std::int64_t tq, std::int64_t tk) {
          {-kFarthest, -tq, 1 - tq, std::int64_t{-1}, std::int64_t{0}, std::int64_t{2}, tk - 2, tk - 1, tk, kFarthest}) {
       one.offset = offset;
       cases.push_back(one);
+    }
+  }
+  return cases;
+}
+
+// Windows of every kind of side and alignment, alone and beside a causal mask; with segments of one and of many ids.
+inline std::vector<MaskCase> WindowAndSegmentCases(std::int64_t tq, std::int64_t tk) {
+  std::vector<MaskCase> cases;
+  using Side = std::optional<std::int64_t>;
+  const std::pair<Side, Side> sides[] = {{0, 0}, {1, 2}, {2, {}}, {{}, 1}, {tk, tk}, {INT64_MAX, 0}};
+  for (const auto& lengths : std::vector<std::vector<std::int64_t>>{{}, {tk, tk - 1}}) {
+    for (const auto& [left, right] : sides) {
+      for (const bool causal : {false, true}) {
+        for (const CausalAlignment alignment :
+             {CausalAlignment::kTopLeft, CausalAlignment::kBottomRight, CausalAlignment::kExplicit}) {
+          MaskCase one;
+          one.tq = tq;
+          one.tk = tk;
+          one.key_lengths = lengths;
+          one.offset = alignment == CausalAlignment::kExplicit ? 2 : 0;
+          one.window = WindowForm{left, right, {}, {}};
+          if (causal) {
+            one.causal = alignment;
+          } else {
+            one.window->alignment = alignment;
+            if (alignment == CausalAlignment::kExplicit) one.window->offset = one.offset;
+          }
+          cases.push_back(one);
+          std::mt19937 random(static_cast<std::uint32_t>(cases.size()));
+          const auto ids = [&random](std::int64_t n) {
+            std::vector<std::int64_t> out;
+            for (std::int64_t i = 0; i < n; ++i) out.push_back(static_cast<std::int64_t>(random() % 3));
+            return out;
+          };
+          one.segments = SegmentsForm{ids(causal ? tq : 2 * tq), ids(causal ? 2 * tk : tk)};
+          cases.push_back(one);
+        }
+      }
     }
   }
   return cases;

@@ -150,5 +150,48 @@ TEST(Rules, AlignBottomRightAsFlashAttentionDrawsIt) {
   for (std::int64_t i = 0; i < 5; ++i) EXPECT_EQ(tall_rules.VisibleKeys(0, {i, i + 1}).end, ends[i]);
 }
 
+// Windows and segments: what is judged empty holds no pair, what is judged full nothing but; keys that can be seen lie
+// within VisibleKeys; the pairs are counted.
+TEST(Rules, HoldForWindowsAndSegments) {
+  for (const auto& [tq, tk] : {std::pair<std::int64_t, std::int64_t>{1, 2}, {5, 7}, {9, 4}}) {
+    for (const MaskCase& one : WindowAndSegmentCases(tq, tk)) {
+      SCOPED_TRACE(one.Describe());
+      const MaskRules rules(one.Spec());
+      ForTiles(one, [&](const Tile& tile) {
+        const std::int64_t allowed = CountAllowed(one, tile);
+        const Verdict verdict = rules.Judge(tile);
+        const std::int64_t all = tile.rows.size() * tile.keys.size();
+        if (verdict == Verdict::kEmpty) {
+          ASSERT_EQ(allowed, 0);
+        }
+        if (verdict == Verdict::kFull) {
+          ASSERT_EQ(allowed, all);
+        }
+        // Segments may leave a full tile undecided; so may the corners of a window an empty one.
+        if (!one.segments.has_value() && allowed == all) {
+          ASSERT_EQ(verdict, Verdict::kFull);
+        }
+        const Range seen = rules.VisibleKeys(tile.batch, tile.rows);
+        for (std::int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
+          for (std::int64_t j = tile.keys.begin; j < tile.keys.end; ++j) {
+            ASSERT_EQ(rules.Allows(tile.batch, 0, i, j), one.RulesAllow(tile.batch, i, j));
+            ASSERT_TRUE(!one.RulesAllow(tile.batch, i, j) || (j >= seen.begin && j < seen.end));
+          }
+        }
+      });
+      std::int64_t pairs = 0;
+      for (std::int64_t b = 0; b < 2; ++b) pairs += CountAllowed(one, {b, 0, {0, tq}, {0, tk}});
+      EXPECT_EQ(rules.VisiblePairs(), pairs);
+    }
+  }
+}
+
+// A window of w keys of a long sequence costs its diagonal, not the square.
+TEST(VisiblePairs, OfAWindowGrowWithTheTokens) {
+  ProblemRequest request = HeadMajorRequest({1, 1, 1, 16384, 16384, 1, 1});
+  request.mask.window = WindowForm{99, 0, {}, {}};
+  EXPECT_EQ(MaskRules(CheckProblem(request, Limits()).value()).VisiblePairs(), 16384 * 100 - 99 * 100 / 2);
+}
+
 }  // namespace
 }  // namespace headlight

@@ -25,23 +25,76 @@ std::vector<Problem> Problems() {
   embeddings.position.kind = PositionKind::kRotary;
   Problem halves = qkv;
   halves.kind = TensorKind::kBF16;
-  return {qkv, embeddings, halves};
+  Problem windows = qkv;
+  windows.window = WindowForm{90, 20, CausalAlignment::kBottomRight, {}};
+  windows.softcap = 10;
+  windows.sinks = {0, 1, -1, 2};
+  windows.precision = ComputePrecision::kBFloat16;
+  return {qkv, embeddings, halves, windows};
 }
 
-std::string BytesOf(const oracle::Bound& bound, Algorithm algorithm, int threads) {
-  const auto ran = RunEngine(bound, algorithm, threads);
+std::string BytesOf(const oracle::Bound& bound, Algorithm algorithm, int threads,
+                    const oracle::ChangePlan& change = {}) {
+  const auto ran = RunEngine(bound, algorithm, threads, change);
   EXPECT_TRUE(ran.ok()) << ran.status();
   return (*ran)->result.output.bytes;
 }
 
+// Everything that an answer carries, side by side.
+std::string EverythingOf(const oracle::Bound& bound, Algorithm algorithm, int threads) {
+  const auto ran = RunEngine(bound, algorithm, threads);
+  EXPECT_TRUE(ran.ok()) << ran.status();
+  std::string bytes =
+      (*ran)->result.output.bytes + (*ran)->result.log_sum_exp.bytes + (*ran)->result.head_outputs.bytes;
+  for (const auto& maps : (*ran)->maps) {
+    for (const MapResult& map : maps) {
+      bytes += map.weights.bytes;
+      const auto* weights = reinterpret_cast<const char*>(map.top_keys.weights.data());
+      bytes.append(weights, map.top_keys.weights.size() * sizeof(float));
+    }
+  }
+  for (const HeadStatistics& head : (*ran)->statistics) {
+    const double numbers[] = {head.mean_entropy,      head.mean_largest_weight, head.mean_distance,
+                              head.share_on_previous, head.share_on_same,       head.share_on_first,
+                              head.largest_score};
+    bytes.append(reinterpret_cast<const char*>(numbers), sizeof(numbers));
+  }
+  return bytes;
+}
+
+void AskForEverything(Problem& p) {
+  p.outputs.log_sum_exp = p.outputs.head_outputs = p.outputs.head_statistics = true;
+  p.outputs.maps.resize(4);
+  p.outputs.maps[1].top_k = 5;
+  p.outputs.maps[2].pooled = PooledForm{7, 9, PoolReducer::kSum};
+  p.outputs.maps[3].column_sums = true;
+}
+
 TEST(SameBits, WhateverTheNumberOfThreads) {
-  for (const Problem& p : Problems()) {
+  for (Problem p : Problems()) {
     SCOPED_TRACE(p.Describe());
+    AskForEverything(p);
     const auto bound = Bind(p);
     for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
-      const std::string one = BytesOf(*bound, algorithm, 1);
-      for (const int threads : {2, 3, 7}) EXPECT_EQ(BytesOf(*bound, algorithm, threads), one) << threads << " threads";
+      const std::string one = EverythingOf(*bound, algorithm, 1);
+      for (const int threads : {2, 3, 7}) {
+        EXPECT_EQ(EverythingOf(*bound, algorithm, threads), one) << threads << " threads";
+      }
     }
+  }
+}
+
+// The control: a plan whose tiles follow the number of threads gives other bits, so the test above would see it.
+TEST(SameBits, NotWhereTilesDependOnTheThreads) {
+  for (const Problem& p : Problems()) {
+    if (p.e != 0) continue;  // fewer keys than a tile has
+    SCOPED_TRACE(p.Describe());
+    const auto bound = Bind(p);
+    const auto by_threads = [&bound](int threads) {
+      return BytesOf(*bound, Algorithm::kFlash, threads,
+                     [threads](ExecutionPlan& plan) { plan.tile.keys /= std::int64_t{1} << (threads - 1); });
+    };
+    EXPECT_NE(by_threads(1), by_threads(3));
   }
 }
 

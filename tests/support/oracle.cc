@@ -400,7 +400,8 @@ Exact Solve(const Bound& bound) {
   return exact;
 }
 
-absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm algorithm, int threads) {
+absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm algorithm, int threads,
+                                               const ChangePlan& change) {
   ProblemRequest request = bound.request;
   request.algorithm = algorithm;
   const Limits limits;
@@ -408,6 +409,7 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm alg
   if (!spec.ok()) return spec.status();
   absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), limits);
   if (!plan.ok()) return plan.status();
+  if (change) change(*plan);
   static auto& matmuls = *new MatmulCache();
   MemoryAccount account(nullptr);
   std::vector<std::unique_ptr<MapSink>> sinks = MakeMapSinks(plan->spec);

@@ -4,6 +4,7 @@
 #define HEADLIGHT_TESTS_SUPPORT_ORACLE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -83,7 +84,10 @@ struct Ran {
   ExecutionRecord record;
   ExecutionPlan plan;
 };
-absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm algorithm, int threads = 2);
+// `change` may spoil the plan before it runs.
+using ChangePlan = std::function<void(ExecutionPlan&)>;
+absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm algorithm, int threads = 2,
+                                               const ChangePlan& change = {});
 
 // Where tokens stand, by the definition.
 std::int64_t QueryPosition(const Problem& problem, std::int64_t b, std::int64_t i);
