@@ -89,6 +89,23 @@ std::int64_t MapBytes(const MapSpec& map, const Range& rows, std::int64_t width)
   return rows.size() * (map.top_k * (kFloat + key_width) + 2);
 }
 
+// Sweeps multiply once more. Every score that a map looks at costs about as much as so many multiply-adds.
+std::int64_t MapFlops(const ProblemSpec& spec) {
+  constexpr std::int64_t kLook = 16;
+  // Many ranges of the largest problem that can be planned would not fit 64 bits.
+  constexpr double kMost = std::int64_t{1} << 61;
+  double flops = 0;
+  for (const MapSpec& map : spec.outputs.maps) {
+    std::int64_t rows = 0;
+    for (const Range& range : map.rows) rows += range.size();
+    const std::int64_t scores =
+        rows * map.keys.size() * static_cast<std::int64_t>(map.heads.size() * map.batches.size());
+    flops += static_cast<double>(scores) *
+             static_cast<double>(map.IsSweep() ? 2 * spec.dims.head_size + kLook : kLook);
+  }
+  return static_cast<std::int64_t>(std::min(flops, kMost));
+}
+
 std::int64_t ResponseBytes(const ProblemSpec& spec) {
   const Dimensions& d = spec.dims;
   const OutputSpec& o = spec.outputs;
@@ -160,6 +177,7 @@ ExecutionPlan DraftPlan(ProblemSpec checked) {
   }
   const std::int64_t pairs = MaskRules(spec).VisiblePairs();
   plan.flops = 2 * pairs * d.query_heads * (d.head_size + d.value_head_size) + ProjectionFlops(spec);
+  plan.map_flops = MapFlops(spec);
   plan.response_bytes = ResponseBytes(spec);
   return plan;
 }
@@ -167,9 +185,11 @@ ExecutionPlan DraftPlan(ProblemSpec checked) {
 std::vector<Violation> ExceededLimits(const ExecutionPlan& plan, const Limits& limits) {
   std::vector<Violation> exceeded;
   const std::string input(plan.spec.InputField());
+  const std::string most = absl::StrCat("at most ", limits.max_flops, " FLOPs a call");
   if (plan.flops > limits.max_flops) {
-    exceeded.push_back(
-        {input, absl::StrCat(plan.flops, " FLOPs"), absl::StrCat("at most ", limits.max_flops, " FLOPs a call")});
+    exceeded.push_back({input, absl::StrCat(plan.flops, " FLOPs"), most});
+  } else if (plan.flops + plan.map_flops > limits.max_flops) {
+    exceeded.push_back({"outputs.maps", absl::StrCat(plan.flops + plan.map_flops, " FLOPs with all maps"), most});
   }
   const std::int64_t workspace = plan.WorkspaceTotal(1);
   if (workspace > limits.max_workspace_bytes) {

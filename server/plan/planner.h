@@ -46,6 +46,7 @@ class ExecutionPlan {
   ProjectionBlocks projection_blocks;
   WorkspaceBytes bytes;
   std::int64_t flops = 0;             // 2 x visible pairs x Hq x (D + Dv), and 2 x rows x fan-in x fan-out
+  std::int64_t map_flops = 0;         // what maps take beyond that: products of sweeps, and looking at scores
   std::int64_t score_grid_bytes = 0;  // what the full grid would take
   std::int64_t response_bytes = 0;
 

@@ -84,6 +84,7 @@ struct Scraped {
 template <typename Enum>
 std::vector<std::string> NamesOf(int count) {
   std::vector<std::string> names;
+  names.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) names.push_back(absl::AsciiStrToLower(NameOf(static_cast<Enum>(i))));
   return names;
 }

@@ -81,7 +81,7 @@ std::vector<std::string> CgroupDirectories(const std::string& root, const std::s
   std::vector<std::string> found;
   for (const auto& [mount, of] :
        {std::pair<std::string, std::string>("", ""), {"/unified", ""}, {"/" + controller, controller}}) {
-    const std::string top = root + "/sys/fs/cgroup" + mount;
+    const std::string top = absl::StrCat(root, "/sys/fs/cgroup", mount);
     for (std::string cgroup = top + OwnCgroup(root, of); cgroup.size() >= top.size();
          cgroup.resize(cgroup.rfind('/'))) {
       found.push_back(cgroup);

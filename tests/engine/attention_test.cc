@@ -285,6 +285,26 @@ TEST(Attention, FlashNeedsNoMoreScratchForMoreTokens) {
   EXPECT_EQ(scratch[0], scratch[1]);
 }
 
+// Whatever is asked for: maps made after attention keep two numbers a row, and nothing else grows.
+TEST(Attention, FlashBuildsNoGridForAnyMap) {
+  Problem p;
+  p.tq = p.tk = 3000;
+  p.hq = p.hkv = 1;
+  p.outputs.maps.resize(4);
+  p.outputs.maps[0].pooled = PooledForm{10, 10, PoolReducer::kMean};
+  p.outputs.maps[1].column_sums = true;
+  p.outputs.maps[2].top_k = 3;
+  p.outputs.maps[3].top_k = 3;
+  p.outputs.maps[3].stage = MapStage::kScaled;
+  p.outputs.head_statistics = true;
+  const auto ran = RunEngine(*Bind(p), Algorithm::kFlash);
+  ASSERT_TRUE(ran.ok()) << ran.status();
+  const ExecutionPlan& plan = (*ran)->plan;
+  EXPECT_EQ((*ran)->record.scratch_bytes,
+            plan.bytes.scratch_per_lane * (*ran)->record.workers + 3000 * static_cast<std::int64_t>(sizeof(RowNorm)));
+  EXPECT_LT((*ran)->record.workspace_bytes, plan.score_grid_bytes / 8);
+}
+
 TEST(Attention, NaiveHoldsTheGrid) {
   Problem p;
   p.tq = p.tk = 500;

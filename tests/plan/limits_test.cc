@@ -83,6 +83,22 @@ TEST(MakePlan, CountsTheLargestProblemWithoutOverflow) {
             absl::StrCat(2 * std::int64_t{64} * 16384 * 16384 * 128 * 1024, " FLOPs"));
 }
 
+// Many ranges of pooled maps: small answers that take the square once more each.
+TEST(MakePlan, RefusesMapsThatTakeTooMuch) {
+  ProblemRequest request = HeadMajorRequest({1, 8, 8, 16384, 16384, 64, 64});
+  request.outputs.maps.resize(8);
+  for (MapForm& map : request.outputs.maps) {
+    map.rows.assign(64, Range{0, 16384});
+    map.pooled = PooledForm{1, 1, PoolReducer::kMax};
+  }
+  const ErrorDetails details = DetailsOf(StatusOf(request));
+  EXPECT_EQ(details.reason, ErrorReason::kRequestTooExpensive);
+  ASSERT_EQ(details.violations.size(), 1U);
+  EXPECT_EQ(details.violations[0].field, "outputs.maps");
+  for (MapForm& map : request.outputs.maps) map.rows.resize(1);
+  EXPECT_TRUE(StatusOf(request).ok());
+}
+
 TEST(MakePlan, RefusesAnAnswerBeyondItsLimit) {
   ProblemRequest request = HeadMajorRequest();
   request.outputs.maps.resize(1);
