@@ -165,7 +165,8 @@ class TopKeysSink final : public RowSink {
       best.SiftDown(0, size - 1);
     }
     if (result.stage != MapStage::kWeights) return;
-    for (std::uint32_t i = 0; i < best.count; ++i) best.scores[i] = std::exp(best.scores[i] - norm.largest) * norm.factor;
+    for (std::uint32_t i = 0; i < best.count; ++i)
+      best.scores[i] = std::exp(best.scores[i] - norm.largest) * norm.factor;
   }
 };
 

@@ -1,6 +1,6 @@
-// Maps as sinks: what is made of scores as they pass, turned into weights when a row is done, whatever the algorithm. Full
-// maps and top keys of weights and of biased scores are made while attention runs; maps of raw scores, pooled maps and
-// column sums afterwards, from sweeps.
+// Maps as sinks: what is made of scores as they pass, turned into weights when a row is done, whatever the algorithm.
+// Full maps and top keys of weights and of biased scores are made while attention runs; maps of raw scores, pooled maps
+// and column sums afterwards, from sweeps.
 #ifndef HEADLIGHT_SERVER_ANALYSIS_MAPS_H_
 #define HEADLIGHT_SERVER_ANALYSIS_MAPS_H_
 

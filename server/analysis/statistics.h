@@ -1,5 +1,5 @@
-// Heads in numbers, as a sink: entropy, confidence, distance and the shares of some keys, in one pass with memory for a few
-// numbers a row.
+// Heads in numbers, as a sink: entropy, confidence, distance and the shares of some keys, in one pass with memory for a
+// few numbers a row.
 #ifndef HEADLIGHT_SERVER_ANALYSIS_STATISTICS_H_
 #define HEADLIGHT_SERVER_ANALYSIS_STATISTICS_H_
 

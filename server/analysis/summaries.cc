@@ -1,5 +1,5 @@
-// Pooled maps and column sums. Both need all rows' final numbers, so they are made from sweeps. Sums are taken in double
-// and in the order of rows and keys: the same bits with any number of threads.
+// Pooled maps and column sums. Both need all rows' final numbers, so they are made from sweeps. Sums are taken in
+// double and in the order of rows and keys: the same bits with any number of threads.
 #include <algorithm>
 #include <cmath>
 #include <limits>

@@ -14,8 +14,8 @@ namespace headlight {
 // - Q, embeddings, context, weights, biases, a learned table, or keys and values within the key lengths hold NaN or
 //   infinity;
 // - an additive mask holds NaN or +inf, or a boolean one a byte other than 0 and 1.
-// With allow_non_finite only the masks are looked at. Keys and values beyond the key lengths are not read. Named layers were looked at when they were loaded.
-// `spec` and `data` outlive it.
+// With allow_non_finite only the masks are looked at. Keys and values beyond the key lengths are not read. Named layers
+// were looked at when they were loaded. `spec` and `data` outlive it.
 std::unique_ptr<Phase> MakeValueCheck(const ProblemSpec& spec, const AttentionData& data);
 
 }  // namespace headlight

@@ -25,7 +25,8 @@ struct LinearMap {
   std::byte* output = nullptr;         // [batches x tokens, fan_out]
 };
 
-// Several products in one phase, which fails with INVALID_ARGUMENT where a result is beyond float32; all may run side by side. Scratch: ProjectionBlocks.rows x (fan-in + columns) floats.
+// Several products in one phase, which fails with INVALID_ARGUMENT where a result is beyond float32; all may run side
+// by side. Scratch: ProjectionBlocks.rows x (fan-in + columns) floats.
 class Linear final : public Phase {
  public:
   // With `allow_non_finite` results are whatever they are.

@@ -1,5 +1,5 @@
-// What is told where finite numbers came in and something computed from them is not finite in float32: neither zeros nor
-// NaN would be an answer.
+// What is told where finite numbers came in and something computed from them is not finite in float32: neither zeros
+// nor NaN would be an answer.
 #ifndef HEADLIGHT_SERVER_ENGINE_OVERFLOW_H_
 #define HEADLIGHT_SERVER_ENGINE_OVERFLOW_H_
 

@@ -151,7 +151,8 @@ class ReferenceWork::Rows final : public Phase {
     const double bias = work_.rules_.Bias(batch, head, token, key);
     if (position.kind != PositionKind::kAlibi) return bias;
     const Dimensions& d = work_.spec_.dims;
-    const std::int64_t distance = position.QueryAt(batch, token, d.query_tokens) - position.KeyAt(batch, key, d.key_tokens);
+    const std::int64_t distance =
+        position.QueryAt(batch, token, d.query_tokens) - position.KeyAt(batch, key, d.key_tokens);
     return bias - position.slopes[static_cast<std::size_t>(head)] * std::fabs(static_cast<double>(distance));
   }
 

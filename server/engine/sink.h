@@ -40,11 +40,11 @@ struct Sweep {
   MapStage stage = MapStage::kWeights;
 };
 
-// While attention runs, scores after bias and masks (-inf where a pair may not attend) come: blocks of the same rows one
-// after the other by ascending key, from one thread at a time, and then their end. Different rows come from different
-// threads at once. A key that never comes may not be seen by any of the rows.
-// Afterwards sweeps come: blocks of one sweep from one thread at a time, rows outermost, keys ascending, whatever the
-// algorithm and the number of threads; different sweeps at once. All pairs come: raw stages show forbidden ones too.
+// While attention runs, scores after bias and masks (-inf where a pair may not attend) come: blocks of the same rows
+// one after the other by ascending key, from one thread at a time, and then their end. Different rows come from
+// different threads at once. A key that never comes may not be seen by any of the rows. Afterwards sweeps come: blocks
+// of one sweep from one thread at a time, rows outermost, keys ascending, whatever the algorithm and the number of
+// threads; different sweeps at once. All pairs come: raw stages show forbidden ones too.
 class ScoreSink {
  public:
   virtual ~ScoreSink() = default;

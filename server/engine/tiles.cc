@@ -16,8 +16,8 @@ namespace {
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-// What a row has seen among the scores that count, with allow_non_finite: nothing strange; -inf, which is 0 beside finite
-// scores and NaN without; NaN or +inf, which make the whole row NaN.
+// What a row has seen among the scores that count, with allow_non_finite: nothing strange; -inf, which is 0 beside
+// finite scores and NaN without; NaN or +inf, which make the whole row NaN.
 constexpr float kSound = 0;
 constexpr float kSawMinusInfinity = 1;
 constexpr float kSawNaN = 2;
@@ -54,8 +54,7 @@ QueryBlock QueryBlockOf(const CallState& call, std::int64_t task) {
   // A window's first key is where tiles begin: at a multiple, so that few shapes and alignments occur.
   Range keys = call.rules.VisibleKeys(batch, rows);
   keys.begin = keys.begin / kTailKeys * kTailKeys;
-  return {batch, task / blocks % d.query_heads, rows, RoundUp(rows.size(), kTailRows),
-          keys};
+  return {batch, task / blocks % d.query_heads, rows, RoundUp(rows.size(), kTailRows), keys};
 }
 
 Tiles::Tiles(CallState& call, Lane& lane) : call_(call), lane_(lane) {

@@ -40,9 +40,9 @@ class Tiles {
   // Loads the block's query rows (scaled, turned, padded with zeros) and resets output, largest and sums.
   void Start(const QueryBlock& block);
 
-  // Scores of the block against a tile of keys: products, softcap, ALiBi, masks. Hands them to the sinks. False: the rules
-  // let no row see any of the keys, and nothing was computed. A score that counts and is not finite is INVALID_ARGUMENT,
-  // or with allow_non_finite marks its row and becomes -inf.
+  // Scores of the block against a tile of keys: products, softcap, ALiBi, masks. Hands them to the sinks. False: the
+  // rules let no row see any of the keys, and nothing was computed. A score that counts and is not finite is
+  // INVALID_ARGUMENT, or with allow_non_finite marks its row and becomes -inf.
   absl::StatusOr<bool> Score(const QueryBlock& block, Range keys);
 
   // All pairs of the block and a tile of keys at some stage, in scores(). REQUIRES for weights: attention is done.

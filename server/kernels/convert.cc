@@ -143,7 +143,8 @@ void NarrowRow(TensorKind kind, const float* in, std::byte* out, std::int64_t n)
 }
 
 void RoundRowToBF16(float* row, std::int64_t n) {
-  for (std::int64_t i = HWY_DYNAMIC_DISPATCH(RoundBF16)(row, n); i < n; ++i) row[i] = FloatFromBF16(BF16FromFloat(row[i]));
+  for (std::int64_t i = HWY_DYNAMIC_DISPATCH(RoundBF16)(row, n); i < n; ++i)
+    row[i] = FloatFromBF16(BF16FromFloat(row[i]));
 }
 
 }  // namespace headlight

@@ -13,8 +13,8 @@ float RowMax(const float* row, std::int64_t n);
 // row[i] = exp(row[i] - shift), and their sum. exp(-inf) is 0. REQUIRES: shift is finite.
 float ExpAndSum(float* row, std::int64_t n, float shift);
 
-// What turns the scores of a row into weights: exp(score - largest) x factor. Not by the log-sum-exp: beside a large score
-// float32 has no room for a logarithm.
+// What turns the scores of a row into weights: exp(score - largest) x factor. Not by the log-sum-exp: beside a large
+// score float32 has no room for a logarithm.
 struct RowNorm {
   float largest = 0;  // -inf: the row sees no key, and its weights are 0
   float factor = 0;   // 1 / sum of exp(score - largest), the sink in it; NaN: the weights are not numbers

@@ -62,10 +62,10 @@ Verdict MaskRules::JudgeSegments(const Tile& tile) const {
   if (mask_.segments == nullptr) return Verdict::kFull;
   const auto& queries = mask_.segments->query_ids;
   const auto& keys = mask_.segments->key_ids;
-  const auto first = queries.begin() + static_cast<std::ptrdiff_t>(
-                                           PositionSpec::Place(queries, tile.batch, tile.rows.begin, dims_.query_tokens));
-  const auto key = keys.begin() +
-                   static_cast<std::ptrdiff_t>(PositionSpec::Place(keys, tile.batch, tile.keys.begin, dims_.key_tokens));
+  const auto first = queries.begin() + static_cast<std::ptrdiff_t>(PositionSpec::Place(
+                                           queries, tile.batch, tile.rows.begin, dims_.query_tokens));
+  const auto key = keys.begin() + static_cast<std::ptrdiff_t>(
+                                      PositionSpec::Place(keys, tile.batch, tile.keys.begin, dims_.key_tokens));
   const auto [query_least, query_most] = std::minmax_element(first, first + tile.rows.size());
   const auto [key_least, key_most] = std::minmax_element(key, key + tile.keys.size());
   if (*query_most < *key_least || *key_most < *query_least) return Verdict::kEmpty;

@@ -100,8 +100,7 @@ std::int64_t MapFlops(const ProblemSpec& spec) {
     for (const Range& range : map.rows) rows += range.size();
     const std::int64_t scores =
         rows * map.keys.size() * static_cast<std::int64_t>(map.heads.size() * map.batches.size());
-    flops += static_cast<double>(scores) *
-             static_cast<double>(map.IsSweep() ? 2 * spec.dims.head_size + kLook : kLook);
+    flops += static_cast<double>(scores) * static_cast<double>(map.IsSweep() ? 2 * spec.dims.head_size + kLook : kLook);
   }
   return static_cast<std::int64_t>(std::min(flops, kMost));
 }

@@ -45,7 +45,8 @@ RotaryFrequencies MakeRotaryFrequencies(const PositionSpec& spec) {
   const auto size = static_cast<double>(spec.rotary_size);
   double base = spec.base;
   // With one pair there is nothing but frequency 1.
-  if (spec.scaling.kind == RotaryScaling::kNtkAware && size > 2) base *= std::pow(spec.scaling.factor, size / (size - 2));
+  if (spec.scaling.kind == RotaryScaling::kNtkAware && size > 2)
+    base *= std::pow(spec.scaling.factor, size / (size - 2));
   RotaryFrequencies out;
   for (std::int64_t c = 0; c < spec.rotary_size / 2; ++c) {
     double frequency = std::pow(base, -2.0 * static_cast<double>(c) / size);

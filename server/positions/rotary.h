@@ -19,7 +19,8 @@ struct RotaryFrequencies {
 // f(c) = base^(-2c/r), changed for longer contexts by the scaling:
 // - linear: f(c) / factor (position interpolation, arXiv 2306.15595)
 // - NTK-aware: the base becomes base x factor^(r/(r-2)) (bloc97, 2023; arXiv 2309.00071, section 3.1)
-// - Llama 3: with wavelength w = 2 pi / f and context n: f where w < n / high, f / factor where w > n / low, and between
+// - Llama 3: with wavelength w = 2 pi / f and context n: f where w < n / high, f / factor where w > n / low, and
+// between
 //   (1 - s) f / factor + s f with s = (n / w - low) / (high - low) (Llama 3.1's published code)
 // - YaRN: with d(t) = r ln(n / (2 pi t)) / (2 ln base), the pair that makes t turns in n tokens, and the ramp from
 //   floor(d(beta_fast)) to ceil(d(beta_slow)) (both within 0..r-1): f / factor x ramp + f x (1 - ramp); amplitude

@@ -126,9 +126,8 @@ void CheckMaskTensor(Checker& c, const TensorForm& form) {
   const std::int64_t keys = mask.shape[3];
   if (!fits(0, d.batch) || !fits(1, d.query_heads) || !fits(2, d.query_tokens) || keys > d.key_tokens) {
     c.Report(absl::StrCat(kField, ".shape"), ToString(form.shape),
-             absl::StrCat("broadcastable to [", d.batch, ", ",
-                          d.query_heads == 0 ? "Hq" : absl::StrCat(d.query_heads), ", ", d.query_tokens, ", ", d.key_tokens,
-                          "], the last axis at most ", d.key_tokens));
+             absl::StrCat("broadcastable to [", d.batch, ", ", d.query_heads == 0 ? "Hq" : absl::StrCat(d.query_heads),
+                          ", ", d.query_tokens, ", ", d.key_tokens, "], the last axis at most ", d.key_tokens));
   } else if (keys == 1 && d.key_tokens > 1) {
     c.Report(absl::StrCat(kField, ".shape"), ToString(form.shape),
              absl::StrCat("a last axis of 2 to ", d.key_tokens, ": 1 is ambiguous (one key, or repeated?)"));

@@ -67,7 +67,8 @@ MapSpec CheckMap(Checker& c, const MapForm& form, const std::string& field) {
   if (form.top_k.has_value() && c.InLimit(field + ".top_keys.k", *form.top_k, 1, c.limits.max_top_keys) && keys_known) {
     map.top_k = std::min(*form.top_k, std::max<std::int64_t>(1, map.keys.size()));
   }
-  if (form.pooled.has_value() && rows_known && keys_known && d.key_tokens != 0) CheckPooled(c, *form.pooled, field, map);
+  if (form.pooled.has_value() && rows_known && keys_known && d.key_tokens != 0)
+    CheckPooled(c, *form.pooled, field, map);
   return map;
 }
 

@@ -154,8 +154,8 @@ void CheckPositions(Checker& c, absl::string_view side, const std::vector<std::i
 }
 
 // Both sides one by one, or both by offset: where one is given one by one, the other is written out.
-void FillOtherSide(const Limits& limits, std::int64_t tokens, std::int64_t offset, const std::vector<std::int64_t>& given,
-                   std::vector<std::int64_t>& side) {
+void FillOtherSide(const Limits& limits, std::int64_t tokens, std::int64_t offset,
+                   const std::vector<std::int64_t>& given, std::vector<std::int64_t>& side) {
   if (given.empty() || !side.empty() || tokens > limits.max_tokens) return;
   for (std::int64_t i = 0; i < tokens; ++i) side.push_back(offset + i);
 }
@@ -184,9 +184,8 @@ void CheckOffsets(Checker& c) {
   }
   const Dimensions& d = c.spec.dims;
   const bool ambiguous = d.query_tokens != d.key_tokens || !c.request.mask.key_lengths.empty();
-  if (p.kind != PositionKind::kNone && ambiguous && !p.query_offset.has_value() &&
-      p.query_positions.empty() && d.query_tokens != 0 &&
-      d.key_tokens != 0) {
+  if (p.kind != PositionKind::kNone && ambiguous && !p.query_offset.has_value() && p.query_positions.empty() &&
+      d.query_tokens != 0 && d.key_tokens != 0) {
     c.Report("options.position.query_offset", "nothing",
              "where query 0 stands (or query_positions): it is ambiguous where Tq != Tk or key lengths are given");
   }

@@ -32,12 +32,12 @@ constexpr bool IsRaw(MapStage stage) { return stage == MapStage::kScaled || stag
 struct RotaryScalingOptions {
   RotaryScaling kind = RotaryScaling::kNone;
   double factor = 1;
-  std::int64_t original_context = 0;        // Llama 3, YaRN: tokens
-  double low_frequency_factor = 0;          // Llama 3
-  double high_frequency_factor = 0;         // Llama 3
-  double beta_fast = 32;                    // YaRN: turns
-  double beta_slow = 1;                     // YaRN: turns
-  std::optional<double> attention_factor;   // YaRN; absent: 0.1 ln(factor) + 1
+  std::int64_t original_context = 0;       // Llama 3, YaRN: tokens
+  double low_frequency_factor = 0;         // Llama 3
+  double high_frequency_factor = 0;        // Llama 3
+  double beta_fast = 32;                   // YaRN: turns
+  double beta_slow = 1;                    // YaRN: turns
+  std::optional<double> attention_factor;  // YaRN; absent: 0.1 ln(factor) + 1
 };
 
 // "naive", "flash".

@@ -49,7 +49,7 @@ struct PositionSpec {
   ChannelLayout layout = ChannelLayout::kHalves;
   std::int64_t rotary_size = 0;  // even, 2..D
   RotaryScalingOptions scaling;
-  std::vector<float> slopes;     // ALiBi: Hq of them
+  std::vector<float> slopes;  // ALiBi: Hq of them
   std::int64_t query_offset = 0;
   std::int64_t key_offset = 0;
   // Where one side is given one by one, both are: T of them, or B x T. Else both are empty, and the offsets count.

@@ -50,9 +50,7 @@ template <typename Self>
 void DecodeSelfAttention(const Self& message, DecodedCall& call) {
   SelfAttentionForm form;
   switch (message.source_case()) {
-    case Self::kEmbeddings:
-      form.embeddings = DecodeTensor(true, message.embeddings(), call.data.embeddings);
-      break;
+    case Self::kEmbeddings: form.embeddings = DecodeTensor(true, message.embeddings(), call.data.embeddings); break;
     case Self::kSeededEmbeddings:
       form.embeddings_seed = message.seeded_embeddings().seed();
       form.seeded_tokens = message.seeded_embeddings().tokens();

@@ -118,8 +118,7 @@ class Process {
   ComputePool pool_;
   Liveness liveness_;
   Metrics metrics_;
-  Shared shared_{options_.limits, pool_,       matmuls_, memory_, metrics_,
-                 calls_,          open_calls_, closed_,  aborted_};
+  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, calls_, open_calls_, closed_, aborted_};
   AttentionService service_;
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<grpc::Server> grpc_;

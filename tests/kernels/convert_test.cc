@@ -169,7 +169,8 @@ TEST(Convert, CopiesFloatsBitByBit) {
 TEST(RoundRowToBF16, IsNarrowingAndWideningAgain) {
   for (std::int64_t n = 0; n <= 70; ++n) {
     std::vector<float> row;
-    for (std::int64_t i = 0; i < n; ++i) row.push_back(std::ldexp(1.0F + static_cast<float>(i * 37 % 101) / 101, 3 - static_cast<int>(i % 9)));
+    for (std::int64_t i = 0; i < n; ++i)
+      row.push_back(std::ldexp(1.0F + static_cast<float>(i * 37 % 101) / 101, 3 - static_cast<int>(i % 9)));
     std::vector<float> want;
     for (const float x : row) want.push_back(FloatFromBF16(BF16FromFloat(x)));
     RoundRowToBF16(row.data(), n);

@@ -14,11 +14,11 @@ namespace headlight {
 // How many lanes add up a row. A one swallows numbers below half its last bit one by one; a lane without the one
 // gathers four of them into something that is seen.
 inline int MeasuredLanes() {
-  for (const int lanes : {1, 2, 4, 8}) {
-    std::vector<float> row(96, -1000.0F);                                             // exp: 0
-    row[0] = 0;                                                                       // exp: 1
-    for (int i = 1; i <= 5; ++i) row[static_cast<std::size_t>(i * lanes)] = -17.33F;  // exp: about 2^-25
-    if (ExpAndSum(row.data(), static_cast<std::int64_t>(row.size()), 0) == 1) return lanes;
+  for (const std::size_t lanes : {1, 2, 4, 8}) {
+    std::vector<float> row(96, -1000.0F);                           // exp: 0
+    row[0] = 0;                                                     // exp: 1
+    for (std::size_t i = 1; i <= 5; ++i) row[i * lanes] = -17.33F;  // exp: about 2^-25
+    if (ExpAndSum(row.data(), static_cast<std::int64_t>(row.size()), 0) == 1) return static_cast<int>(lanes);
   }
   return 16;
 }

@@ -34,8 +34,9 @@ struct MaskCase {
 
   std::string Describe() const {
     return absl::StrCat("Tq ", tq, " Tk ", tk, causal ? absl::StrCat(" causal ", static_cast<int>(*causal)) : "",
-                        " offset ", offset, window ? " window" : "", segments ? " segments" : "", " lengths [", absl::StrJoin(key_lengths, ","), "] tensor ",
-                        kind ? NameOf(*kind) : "none", " ", ToString(shape));
+                        " offset ", offset, window ? " window" : "", segments ? " segments" : "", " lengths [",
+                        absl::StrJoin(key_lengths, ","), "] tensor ", kind ? NameOf(*kind) : "none", " ",
+                        ToString(shape));
   }
 
   ProblemSpec Spec() const {

@@ -83,7 +83,10 @@ TEST(CheckProblem, ReportsViolationsRatherThanAnUnknownLayer) {
       {[](ProblemRequest& r) { Self(r).embeddings = FormOf({16}); }, "self_attention.embeddings.shape"},
       {[](ProblemRequest& r) { r.scale = kNan; }, "options.scale"},
       {[](ProblemRequest& r) { r.query_heads = 129; }, "options.query_heads"},
-      {[](ProblemRequest& r) { r.mask.tensor = FormOf({3, 2}, TensorKind::kBool); }, "options.mask.tensor.shape"},
+      {[](ProblemRequest& r) {
+         r.mask.tensor = FormOf({3, 2}, TensorKind::kBool);
+       },
+       "options.mask.tensor.shape"},
       {[](ProblemRequest& r) { r.outputs.omit_output = true; }, "outputs.omit_output"},
       {[](ProblemRequest& r) { r.tokens = {"one"}; }, "tokens"},
       {[](ProblemRequest& r) { r.violations.Add("priority", "number 9", "x"); }, "priority"}};

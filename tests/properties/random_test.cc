@@ -146,8 +146,8 @@ void RollMask(Dice& dice, Problem& p) {
 
 MapForm RollMap(Dice& dice, const Problem& p) {
   MapForm map;
-  map.stage = dice.Of({MapStage::kWeights, MapStage::kWeights, MapStage::kBiased, MapStage::kScaled,
-                       MapStage::kSoftcapped});
+  map.stage =
+      dice.Of({MapStage::kWeights, MapStage::kWeights, MapStage::kBiased, MapStage::kScaled, MapStage::kSoftcapped});
   if (dice.OneIn(2)) map.heads = {p.hq - 1};
   std::int64_t rows = p.tq;
   std::int64_t keys = p.tk;
@@ -347,8 +347,8 @@ HeadStatistics StatisticsOf(const Problem& p, const Exact& exact, std::int64_t b
     if (has_previous) ++with_previous;
     out.share_on_previous += previous;
   }
-  for (double* sum : {&out.mean_entropy, &out.mean_largest_weight, &out.mean_distance, &out.share_on_same,
-                      &out.share_on_first}) {
+  for (double* sum :
+       {&out.mean_entropy, &out.mean_largest_weight, &out.mean_distance, &out.share_on_same, &out.share_on_first}) {
     *sum /= std::max(rows, 1.0);
   }
   out.share_on_previous /= std::max(with_previous, 1.0);

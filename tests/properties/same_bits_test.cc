@@ -54,9 +54,8 @@ std::string EverythingOf(const oracle::Bound& bound, Algorithm algorithm, int th
     }
   }
   for (const HeadStatistics& head : (*ran)->statistics) {
-    const double numbers[] = {head.mean_entropy,      head.mean_largest_weight, head.mean_distance,
-                              head.share_on_previous, head.share_on_same,       head.share_on_first,
-                              head.largest_score};
+    const double numbers[] = {head.mean_entropy,  head.mean_largest_weight, head.mean_distance, head.share_on_previous,
+                              head.share_on_same, head.share_on_first,      head.largest_score};
     bytes.append(reinterpret_cast<const char*>(numbers), sizeof(numbers));
   }
   return bytes;

@@ -341,7 +341,8 @@ TEST(DecodeOptions, EveryRotaryScaling) {
     return DecodeOptionsWith([&set](v1::AttentionOptions& options) {
              options.mutable_position()->mutable_rotary()->set_layout(v1::CHANNEL_LAYOUT_HALVES);
              set(*options.mutable_position()->mutable_rotary());
-           }).request.position.scaling;
+           })
+        .request.position.scaling;
   };
   EXPECT_EQ(scaling([](auto&) {}).kind, RotaryScaling::kNone);
   const auto linear = scaling([](auto& m) { m.mutable_linear()->set_factor(2); });

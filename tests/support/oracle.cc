@@ -207,9 +207,7 @@ double Frequency(const PositionForm& position, std::int64_t c, double size) {
       return (1 - smooth) * plain / s.factor + smooth * plain;
     }
     case RotaryScaling::kYarn: {
-      const auto dim = [&](double turns) {
-        return size * std::log(context / (turns * two_pi)) / (2 * std::log(base));
-      };
+      const auto dim = [&](double turns) { return size * std::log(context / (turns * two_pi)) / (2 * std::log(base)); };
       const double low = std::max(std::floor(dim(s.beta_fast)), 0.0);
       double high = std::min(std::ceil(dim(s.beta_slow)), size - 1);
       if (low == high) high += 0.001;
@@ -302,10 +300,11 @@ std::string Problem::Describe() const {
   return absl::StrCat("B ", b, " Hq ", hq, " Hkv ", hkv, " Tq ", tq, " Tk ", tk, " D ", d, " Dv ", dv, " E ", e, " Ec ",
                       ec, " Eo ", eo, " rank ", rank, " kind ", NameOf(kind), " position ", NameOf(position.kind),
                       " causal ", causal.has_value() ? static_cast<int>(*causal) : -1, " offset ", causal_offset,
-                      " lengths ", key_lengths.size(), " mask ", ToString(mask_shape), " window ", window.has_value(), " segments ", segments.has_value(),
-                      " softcap ", softcap.value_or(0), " sinks ", sinks.size(), " gains ", head_gains.size(),
-                      " positions ", position.query_positions.size(), "/", position.key_positions.size(), " scaling ",
-                      static_cast<int>(position.scaling.kind), " seed ", seed);
+                      " lengths ", key_lengths.size(), " mask ", ToString(mask_shape), " window ", window.has_value(),
+                      " segments ", segments.has_value(), " softcap ", softcap.value_or(0), " sinks ", sinks.size(),
+                      " gains ", head_gains.size(), " positions ", position.query_positions.size(), "/",
+                      position.key_positions.size(), " scaling ", static_cast<int>(position.scaling.kind), " seed ",
+                      seed);
 }
 
 std::unique_ptr<Bound> Bind(const Problem& problem) {
@@ -431,7 +430,8 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm alg
   std::vector<std::vector<MapResult>> maps;
   maps.reserve(sinks.size());
   for (const auto& sink : sinks) maps.push_back(sink->TakeResults());
-  return std::make_unique<Ran>(Ran{work.TakeResult(), std::move(maps), statistics.results(), work.Record(), *std::move(plan)});
+  return std::make_unique<Ran>(
+      Ran{work.TakeResult(), std::move(maps), statistics.results(), work.Record(), *std::move(plan)});
 }
 
 std::vector<float> Floats(const OwnedTensor& tensor) {

@@ -11,18 +11,18 @@
 namespace headlight::reference {
 
 // softmax(cap(scale x q K^T) + bias) V for one row of one head ("Attention Is All You Need", equation 1), in three
-// passes, with cap(s) = softcap x tanh(s / softcap) where there is one. A key whose bias is -inf is not read, neither its
-// key nor its value. Where no key is left, the output and the weights are 0 and the log-sum-exp is -inf.
+// passes, with cap(s) = softcap x tanh(s / softcap) where there is one. A key whose bias is -inf is not read, neither
+// its key nor its value. Where no key is left, the output and the weights are 0 and the log-sum-exp is -inf.
 struct Row {
   const double* query = nullptr;  // [D]
   Matrix<const double> keys;      // [Tk, D]
   Matrix<const double> values;    // [Tk, Dv]
   const double* bias = nullptr;   // [Tk]: additive, -inf where the row may not look
   double scale = 1;
-  double* weights = nullptr;  // [Tk]: scores after pass 1, weights after pass 2
-  double* output = nullptr;   // [Dv], after pass 3
-  double softcap = 0;             // 0: none
-  const double* sink = nullptr;   // one more logit in the denominator, or null
+  double* weights = nullptr;     // [Tk]: scores after pass 1, weights after pass 2
+  double* output = nullptr;      // [Dv], after pass 3
+  double softcap = 0;            // 0: none
+  const double* sink = nullptr;  // one more logit in the denominator, or null
 };
 
 // Pass 1: scores of keys `begin` .. `end` - 1.
