@@ -44,12 +44,13 @@ int Run(int argc, char** argv) {
       ->envname("HEADLIGHT_ADDRESS")
       ->capture_default_str();
   app.add_option("--timeout", session.timeout_seconds, "Seconds for the call, retries included")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(0.001, 86400.0))
       ->capture_default_str();
   app.add_flag("--json", session.json, "One JSON document on standard output, errors too");
   app.set_version_flag("--version", "headlight " HEADLIGHT_VERSION);
   app.footer(std::string(kExamples) + kExitCodesHelp);
-  app.require_subcommand(1);
+  // Asked for below: here it would hide which word is no subcommand.
+  app.require_subcommand(0, 1);
   app.fallthrough();
   AddDemo(app, session);
   AddAttend(app, session);
@@ -59,6 +60,7 @@ int Run(int argc, char** argv) {
   AddHealth(app, session);
   try {
     app.parse(argc, argv);
+    if (app.get_subcommands().empty()) throw CLI::RequiredError("A subcommand");
   } catch (const CLI::Success& help_or_version) {
     return app.exit(help_or_version);
   } catch (const CLI::ParseError& error) {

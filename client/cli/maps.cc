@@ -1,6 +1,7 @@
 #include "client/cli/maps.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -105,13 +106,17 @@ absl::StatusOr<std::string> TopKeySentences(const v1::WeightMap& map, const Word
     const std::string row = LabelOf(words.queries, map.row_begin() + r);
     const std::vector<TopKey>& keys = (*rows)[static_cast<std::size_t>(r)];
     if (keys.empty()) return absl::StrCat(row, " attends to nothing");
+    if (std::isnan(keys.front().weight)) return absl::StrCat(row, " attends to what is no number");
     return Sentence(row, LabelOf(words.keys, keys.front().key), keys.front().weight);
   });
 }
 
 std::string Heading(const v1::WeightMap& map, const MapForm& form) {
   std::string text = absl::StrCat("batch ", map.batch(), ", head ", map.head());
-  if (!HoldsWeights(map)) absl::StrAppend(&text, ", ", v1::MapStage_Name(map.stage()));
+  if (!HoldsWeights(map)) {
+    const std::string stage = v1::MapStage_Name(map.stage());
+    absl::StrAppend(&text, ", ", absl::AsciiStrToLower(absl::StripPrefix(stage, "MAP_STAGE_")));
+  }
   if (IsColumnSums(map)) {
     absl::StrAppend(&text, ", sums over rows ", map.row_begin(), "..", map.row_end() - 1);
   } else if (IsPooled(form)) {

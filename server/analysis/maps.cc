@@ -165,8 +165,11 @@ class TopKeysSink final : public RowSink {
       best.SiftDown(0, size - 1);
     }
     if (result.stage != MapStage::kWeights) return;
-    for (std::uint32_t i = 0; i < best.count; ++i)
+    for (std::uint32_t i = 0; i < best.count; ++i) {
       best.scores[i] = std::exp(best.scores[i] - norm.largest) * norm.factor;
+      // Different scores may have come to equal weights, such as 0.
+      for (std::uint32_t at = i; at > 0 && best.Better(at, at - 1); --at) best.Swap(at, at - 1);
+    }
   }
 };
 

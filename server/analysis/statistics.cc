@@ -102,7 +102,11 @@ bool StatisticsSink::Finish(std::int64_t task, std::int64_t /*step*/) {
     result.mean_distance += row.distance;
     result.share_on_same += row.same;
     result.share_on_first += row.first;
-    result.largest_score = std::max(result.largest_score, static_cast<double>(row.largest));
+    // A row of NaN makes it NaN, and it stays so.
+    const float largest = std::isnan(row.weight) ? row.weight : row.largest;
+    if (!std::isnan(result.largest_score) && !(result.largest_score >= static_cast<double>(largest))) {
+      result.largest_score = largest;
+    }
     if (!HasPrevious(result.batch, spec_.position.QueryAt(result.batch, i, spec_.dims.query_tokens))) continue;
     ++with_previous;
     result.share_on_previous += row.previous;

@@ -21,13 +21,6 @@ void LoadRow(const HeadsView& heads, std::int64_t b, std::int64_t h, std::int64_
   for (std::int64_t c = 0; c < size; ++c) out[c] = ElementAsFloat(row, c);
 }
 
-std::int64_t ScratchDoubles(const ProblemSpec& spec) {
-  const Dimensions& d = spec.dims;
-  std::int64_t doubles = d.head_size + 2 * d.key_tokens + d.query_heads * d.value_head_size;
-  if (spec.projection.has_value()) doubles += std::max(spec.projection->width, spec.projection->context_width);
-  return doubles;
-}
-
 }  // namespace
 
 // Every key and value row in double: projected or as given, turned. A step is one head of one token.
@@ -161,7 +154,7 @@ class ReferenceWork::Rows final : public Phase {
 
 ReferenceWork::ReferenceWork(const ProblemSpec& spec, const ReferencePlan& plan, const AttentionData& data,
                              MemoryAccount& account)
-    : PhasedWork(account, 2 * ScratchDoubles(spec), absl::InfinitePast()),
+    : PhasedWork(account, 2 * ReferenceScratch(spec), absl::InfinitePast()),
       spec_(spec),
       plan_(plan),
       data_(data),

@@ -16,13 +16,10 @@ namespace {
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-// What a row has seen among the scores that count, with allow_non_finite: nothing strange; -inf, which is 0 beside
-// finite scores and NaN without; NaN or +inf, which make the whole row NaN.
+// What a row has seen among the scores that count, with allow_non_finite: nothing strange, or NaN or +inf, which make
+// the whole row NaN. A score of -inf is a weight of 0, as where a mask says it.
 constexpr float kSound = 0;
-constexpr float kSawMinusInfinity = 1;
-constexpr float kSawNaN = 2;
-
-float FlawOf(float score) { return score == kNothing ? kSawMinusInfinity : kSawNaN; }
+constexpr float kSawNaN = 1;
 
 // Adds the time of its life to a lane's sink time.
 class SinkTimer {
@@ -150,7 +147,7 @@ absl::Status Tiles::CheckFinite(const Tile& tile, const Matrix<float>& scores) {
       if (!call_.spec().allow_non_finite) {
         return Overflow(call_.spec().InputField(), "a score", {tile.batch, tile.head, query, key});
       }
-      flaws_[r] = std::max(flaws_[r], FlawOf(row[j]));
+      if (row[j] != kNothing) flaws_[r] = kSawNaN;
     }
   }
   return absl::OkStatus();
@@ -261,7 +258,7 @@ absl::Status Tiles::Blend(const QueryBlock& block, Range keys) {
 
 Tiles::RowEnd Tiles::EndOf(const QueryBlock& block, std::int64_t r) const {
   const float sum = sums_[r];
-  if (flaws_[r] == kSawNaN || (flaws_[r] == kSawMinusInfinity && sum == 0)) return {{kNaN, kNaN}, kNaN};
+  if (flaws_[r] == kSawNaN) return {{kNaN, kNaN}, kNaN};
   if (sum == 0) return {{kNothing, 0}, kNothing};
   const float log_sum_exp = largest_[r] + std::log(sum);
   const std::vector<float>& sinks = call_.spec().sinks;

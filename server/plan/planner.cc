@@ -13,6 +13,7 @@ namespace headlight {
 namespace {
 
 constexpr std::int64_t kFloat = sizeof(float);
+constexpr std::int64_t kDouble = sizeof(double);
 constexpr std::int64_t kReferenceFlops = 2'000'000'000;
 // Protobuf's framing around one map and around one answer, generously.
 constexpr std::int64_t kMapOverhead = 64;
@@ -77,6 +78,26 @@ std::int64_t PackedBytes(const ProblemSpec& spec) {
     if (widen) floats += d.batch * d.key_value_heads * d.key_tokens * d.value_head_size;
   }
   return floats * kFloat;
+}
+
+// What verification keeps beside a lane's scratch: keys, values and rows in double, and what is seeded once more.
+std::int64_t VerificationBytes(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  const std::int64_t rows = std::min(spec.outputs.verify_rows, d.batch * d.query_tokens);
+  std::int64_t width = d.query_heads * d.value_head_size;
+  std::int64_t seeded = 0;
+  if (spec.projection.has_value()) {
+    const ProjectionSpec& p = *spec.projection;
+    if (p.output_width > 0) width = p.output_width;
+    if (p.seeded_embeddings) seeded += d.query_tokens * p.width;
+    if (p.weights == WeightsSource::kSeeded) {
+      seeded += p.width * d.query_heads * d.head_size +
+                p.context_width * d.key_value_heads * (d.head_size + d.value_head_size) +
+                d.query_heads * d.value_head_size * p.output_width;
+    }
+  }
+  const std::int64_t keys = d.batch * d.key_value_heads * d.key_tokens * (d.head_size + d.value_head_size);
+  return (keys + rows * width) * kDouble + seeded * kFloat;
 }
 
 // Of one head and range of rows; `width`: bytes of a number.
@@ -157,6 +178,13 @@ std::int64_t ProjectionFlops(const ProblemSpec& spec) {
               query_rows * d.query_heads * d.value_head_size * p.output_width);
 }
 
+std::int64_t ReferenceScratch(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  std::int64_t doubles = d.head_size + 2 * d.key_tokens + d.query_heads * d.value_head_size;
+  if (spec.projection.has_value()) doubles += std::max(spec.projection->width, spec.projection->context_width);
+  return doubles;
+}
+
 ExecutionPlan DraftPlan(ProblemSpec checked) {
   ExecutionPlan plan(std::move(checked));
   const ProblemSpec& spec = plan.spec;
@@ -167,6 +195,10 @@ ExecutionPlan DraftPlan(ProblemSpec checked) {
   plan.bytes.scratch_per_lane = AttentionScratch(d, plan.tile);
   if (plan.algorithm == Algorithm::kNaive) plan.bytes.grid = plan.score_grid_bytes;
   if (spec.outputs.SweepsWeights()) plan.bytes.row_norms = d.batch * d.query_heads * d.query_tokens * 2 * kFloat;
+  if (spec.outputs.verify_rows > 0) {
+    plan.bytes.verification = VerificationBytes(spec);
+    plan.bytes.verification_per_lane = ReferenceScratch(spec) * kDouble;
+  }
   plan.bytes.packed = PackedBytes(spec);
   if (spec.projection.has_value()) {
     plan.projection_blocks = ChooseProjectionBlocks(spec);

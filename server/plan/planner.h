@@ -3,6 +3,7 @@
 #ifndef HEADLIGHT_SERVER_PLAN_PLANNER_H_
 #define HEADLIGHT_SERVER_PLAN_PLANNER_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -30,11 +31,13 @@ struct ProjectionBlocks {
 
 // Bytes of workspace beyond input and output.
 struct WorkspaceBytes {
-  std::int64_t scratch_per_lane = 0;  // tiles and accumulators of one worker
-  std::int64_t grid = 0;              // naive: B x Hq x Tq x Tk x 4; flash: 0
-  std::int64_t row_norms = 0;         // largest score and sum of every row, where maps are made after attention
-  std::int64_t packed = 0;            // widened or turned K and V, rotary tables
-  std::int64_t projection = 0;        // widened embeddings and weights, Q, K, V, concatenation
+  std::int64_t scratch_per_lane = 0;       // tiles and accumulators of one worker
+  std::int64_t grid = 0;                   // naive: B x Hq x Tq x Tk x 4; flash: 0
+  std::int64_t row_norms = 0;              // largest score and sum of every row, where maps are made after attention
+  std::int64_t verification = 0;           // verify_rows: keys, values and results in double
+  std::int64_t verification_per_lane = 0;  // its scratch, after attention's is given back
+  std::int64_t packed = 0;                 // widened or turned K and V, rotary tables
+  std::int64_t projection = 0;             // widened embeddings and weights, Q, K, V, concatenation
 };
 
 class ExecutionPlan {
@@ -52,7 +55,8 @@ class ExecutionPlan {
 
   // Workspace with `lanes` workers.
   std::int64_t WorkspaceTotal(std::int64_t lanes) const {
-    return bytes.scratch_per_lane * lanes + bytes.grid + bytes.row_norms + bytes.packed + bytes.projection;
+    return std::max(bytes.scratch_per_lane, bytes.verification_per_lane) * lanes + bytes.verification + bytes.grid +
+           bytes.row_norms + bytes.packed + bytes.projection;
   }
 
  private:
@@ -75,6 +79,9 @@ TileSize ChooseTile(const ProblemSpec& spec);
 
 // FLOPs of the four projections; 0 for Q, K, V input.
 std::int64_t ProjectionFlops(const ProblemSpec& spec);
+
+// Doubles of scratch that the double reference needs for one row: query, biases, weights, heads and an embedding.
+std::int64_t ReferenceScratch(const ProblemSpec& spec);
 
 // Which rows of the output the double reference computes.
 struct ReferencePlan {

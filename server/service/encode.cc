@@ -158,6 +158,16 @@ void EncodeVerification(std::int64_t rows, const Difference& difference, v1::Ver
   message->set_max_abs_error(difference.max_abs);
 }
 
+void EncodeExceeded(const std::vector<Violation>& exceeded, v1::PlanAttentionResponse* message) {
+  message->set_admission(v1::ADMISSION_FORECAST_UNKNOWN);
+  for (const Violation& violation : exceeded) {
+    v1::PlanViolation* out = message->add_violations();
+    out->set_field(violation.field);
+    out->set_got(violation.got);
+    out->set_expected(violation.expected);
+  }
+}
+
 void EncodePlan(const PlannedCall& planned, int workers, v1::PlanAttentionResponse* message) {
   const ExecutionPlan& plan = planned.plan;
   message->set_algorithm(EncodeAlgorithm(plan.algorithm));
@@ -168,14 +178,8 @@ void EncodePlan(const PlannedCall& planned, int workers, v1::PlanAttentionRespon
   message->set_flash_bytes(static_cast<std::uint64_t>(planned.flash.WorkspaceTotal(workers)));
   message->set_score_grid_bytes(static_cast<std::uint64_t>(plan.score_grid_bytes));
   message->set_response_bytes(static_cast<std::uint64_t>(plan.response_bytes));
-  message->set_admission(v1::ADMISSION_FORECAST_UNKNOWN);
   EncodeHeads(plan.spec.dims, message);
-  for (const Violation& violation : planned.exceeded) {
-    v1::PlanViolation* out = message->add_violations();
-    out->set_field(violation.field);
-    out->set_got(violation.got);
-    out->set_expected(violation.expected);
-  }
+  EncodeExceeded(planned.exceeded, message);
 }
 
 void EncodeCompare(const ExecutionPlan& naive, const ExecutionPlan& flash, const CompareWork& work,

@@ -32,6 +32,8 @@ struct PlannedCall {
   const ExecutionPlan& flash;
   std::vector<Violation> exceeded;
 };
+// What is known of a call too large to be planned.
+void EncodeExceeded(const std::vector<Violation>& exceeded, v1::PlanAttentionResponse* message);
 void EncodePlan(const PlannedCall& planned, int workers, v1::PlanAttentionResponse* message);
 
 void EncodeCompare(const ExecutionPlan& naive, const ExecutionPlan& flash, const CompareWork& work,

@@ -101,8 +101,12 @@ absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& requ
   const ProblemRequest decoded = Decode(request).request;
   const absl::Status within = CheckProblem(decoded, shared.limits).status();
   absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded, PlanningLimits(shared.limits));
-  if (!spec.ok()) return within;
   std::vector<Violation> exceeded = DetailsOf(within).violations;
+  if (!spec.ok() && DetailsOf(within).reason == ErrorReason::kRequestTooExpensive) {
+    EncodeExceeded(exceeded, response);
+    return absl::OkStatus();
+  }
+  if (!spec.ok()) return within;
   const ExecutionPlan plan = DraftPlan(*spec);
   spec->algorithm = Algorithm::kNaive;
   const ExecutionPlan naive = DraftPlan(*spec);

@@ -195,6 +195,28 @@ TEST(Maps, DoNotChangeTheOutputByABit) {
   EXPECT_EQ((*plain)->record.scratch_bytes, (*mapped)->record.scratch_bytes) << "no grid for the sake of maps";
 }
 
+// Scores that differ and weights that do not: 0 all of them.
+TEST(TopKeys, OrderEqualWeightsByKey) {
+  Problem p;
+  p.tk = 5;
+  p.mask_kind = TensorKind::kF32;
+  p.mask_shape = {5};
+  p.mask = {0, -30000, -10000, -20000, 0};
+  p.outputs.maps.resize(1);
+  p.outputs.maps[0].top_k = 5;
+  const auto bound = Bind(p);
+  for (const Algorithm algorithm : kBoth) {
+    const auto ran = RunEngine(*bound, algorithm);
+    ASSERT_TRUE(ran.ok()) << ran.status();
+    const TopKeys& top = (*ran)->maps[0][0].top_keys;
+    for (std::size_t row = 0; row < 17; ++row) {
+      const std::vector<std::uint32_t> last(top.keys.begin() + static_cast<std::ptrdiff_t>(row * 5 + 2),
+                                            top.keys.begin() + static_cast<std::ptrdiff_t>(row * 5 + 5));
+      EXPECT_EQ(last, (std::vector<std::uint32_t>{1, 2, 3}));
+    }
+  }
+}
+
 // Beside a score of -1e9 float32 has no room for the logarithm of 64 keys: the usual way to mask a padded row.
 TEST(FullMap, AddsUpToOneWhateverIsAddedToItsScores) {
   for (const float level : {-1e3F, -1e6F, -1e9F, 1e9F}) {

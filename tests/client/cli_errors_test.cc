@@ -88,6 +88,13 @@ TEST(CliErrors, BusyServerSaysWhenToComeBack) {
   EXPECT_EQ(error["hint"], "the server is busy; try again in 12.0 ms");
 }
 
+TEST(CliErrors, AWordThatIsNoSubcommandIsNamed) {
+  const CliRun result = RunCli({"bogus"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_NE(result.err.find("bogus"), std::string::npos) << result.err;
+  EXPECT_EQ(RunCli({}).exit_code, 2);
+}
+
 TEST(CliErrors, NobodyThere) {
   for (const char* command : {"demo", "info", "compare"}) {
     const CliRun run = RunCli({command, "--address", "127.0.0.1:1", "--timeout", "10"});

@@ -51,7 +51,7 @@ TEST(Maps, ShowsRawScoresWithoutSentences) {
   v1::WeightMap map = FullMap({-3, 2}, 1, 2);
   map.set_stage(v1::MAP_STAGE_SCALED);
   EXPECT_EQ(Show(map, {{"it"}, {"a", "b"}}, {}).value(),
-            "batch 0, head 0, MAP_STAGE_SCALED\n         a       b\nit   -3.00    2.00\n");
+            "batch 0, head 0, scaled\n         a       b\nit   -3.00    2.00\n");
 }
 
 TEST(Maps, ShowsTopKeys) {
@@ -60,7 +60,7 @@ TEST(Maps, ShowsTopKeys) {
   for (const std::uint32_t key : {1, 0}) map.mutable_top_keys()->add_keys(key);
   for (const float weight : {0.8F, 0.2F}) map.mutable_top_keys()->add_weights(weight);
   EXPECT_EQ(Show(map, {{"it", "was"}, {"a", "b"}}, {}).value(),
-            "batch 0, head 0, MAP_STAGE_UNSPECIFIED\nit: b (0.80), a (0.20)\nwas: nothing\n");
+            "batch 0, head 0, unspecified\nit: b (0.80), a (0.20)\nwas: nothing\n");
 }
 
 TEST(Maps, AnswersThatContradictThemselvesAreErrors) {
@@ -134,7 +134,7 @@ TEST(Maps, ColumnSumsAreOneRow) {
   map.set_stage(v1::MAP_STAGE_BIASED);
   *map.mutable_weights() = *client::MakeTensor({-kInfinity, -2}, {2}, v1::TENSOR_KIND_F32);
   EXPECT_EQ(Show(map, {}, {}).value(),
-            "batch 0, head 0, MAP_STAGE_BIASED, sums over rows 1..3\n"
+            "batch 0, head 0, biased, sums over rows 1..3\n"
             "          1       2\n"
             "sum    -inf   -2.00\n");
 }
@@ -145,7 +145,7 @@ TEST(Maps, RawScoresSpanTheirOwnRange) {
   const auto labelled = Label(map, {});
   EXPECT_EQ(labelled->darkest, -8);
   EXPECT_EQ(labelled->brightest, -2);
-  EXPECT_EQ(Show(map, {}, {.color = false, .width = 8}).value(), "batch 0, head 0, MAP_STAGE_BIASED\n0   +@\n");
+  EXPECT_EQ(Show(map, {}, {.color = false, .width = 8}).value(), "batch 0, head 0, biased\n0   +@\n");
 }
 
 TEST(Maps, LargeScoresAreRounded) {
@@ -154,7 +154,7 @@ TEST(Maps, LargeScoresAreRounded) {
   *map.mutable_weights() =
       *client::MakeTensor({-123.456F, 12345.678F, -1234567.0F, 1e30F}, {1, 4}, v1::TENSOR_KIND_F32);
   EXPECT_EQ(Show(map, {}, {}).value(),
-            "batch 0, head 0, MAP_STAGE_SCALED\n"
+            "batch 0, head 0, scaled\n"
             "        0       1       2       3\n"
             "0 -123.46   12346  -1e+06   1e+30\n");
 }

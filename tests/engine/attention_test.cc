@@ -285,6 +285,92 @@ TEST(Attention, FlashNeedsNoMoreScratchForMoreTokens) {
   EXPECT_EQ(scratch[0], scratch[1]);
 }
 
+// IEEE rules for what a row sees; what it does not see contributes nothing, not even 0 x NaN.
+TEST(Attention, NonFiniteNumbersReachOnlyTheRowsThatSeeThem) {
+  Problem p;
+  p.tq = 20;
+  p.tk = 20;
+  p.hq = p.hkv = 1;
+  p.causal = CausalAlignment::kTopLeft;
+  p.allow_non_finite = true;
+  p.outputs.log_sum_exp = p.outputs.head_statistics = true;
+  p.outputs.maps.resize(1);
+  const auto clean = Bind(p);
+  const auto bound = Bind(p);
+  bound->key.floats()[7 * 16 + 3] = NAN;          // the score of key 7 for rows from 7 on
+  bound->value.floats()[12 * 16 + 5] = INFINITY;  // seen from row 12 on, where rows are NaN anyway
+  const auto only_value = Bind(p);
+  only_value->value.floats()[12 * 16 + 5] = INFINITY;
+  for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+    const auto want = RunEngine(*clean, algorithm);
+    const auto ran = RunEngine(*bound, algorithm);
+    const auto infinite = RunEngine(*only_value, algorithm);
+    ASSERT_TRUE(want.ok() && ran.ok() && infinite.ok());
+    for (std::int64_t row = 0; row < 20; ++row) {
+      const float* out = (*ran)->result.output.floats() + row * 16;
+      for (std::int64_t c = 0; c < 16; ++c) {
+        ASSERT_EQ(std::isnan(out[c]), row >= 7) << row;
+        const float with_infinity = (*infinite)->result.output.floats()[row * 16 + c];
+        ASSERT_EQ(std::isinf(with_infinity), row >= 12 && c == 5) << row << " " << c;
+        if (row < 7) {
+          ASSERT_EQ(out[c], (*want)->result.output.floats()[row * 16 + c]);
+        }
+      }
+      ASSERT_EQ(std::isnan((*ran)->result.log_sum_exp.floats()[row]), row >= 7);
+      for (std::int64_t key = 0; key < 20; ++key) {
+        const float weight = (*ran)->maps[0][0].weights.floats()[row * 20 + key];
+        ASSERT_EQ(std::isnan(weight), row >= 7 && key <= row) << row << " " << key;
+      }
+    }
+    EXPECT_TRUE(std::isnan((*ran)->statistics[0].largest_score));
+    EXPECT_TRUE(std::isnan((*ran)->statistics[0].mean_entropy));
+  }
+}
+
+TEST(Attention, ARowOfMinusInfinityIsARowThatSeesNoKey) {
+  Problem p;
+  p.hq = p.hkv = 1;
+  p.tq = 1;
+  p.tk = 3;
+  p.d = 1;
+  p.allow_non_finite = true;
+  p.outputs.log_sum_exp = true;
+  p.outputs.maps.resize(1);
+  for (const bool sink : {false, true}) {
+    if (sink) p.sinks = {0};
+    const auto bound = Bind(p);
+    bound->query.floats()[0] = 1;
+    std::fill_n(bound->key.floats(), 3, -INFINITY);
+    for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+      const auto ran = RunEngine(*bound, algorithm);
+      ASSERT_TRUE(ran.ok());
+      for (std::int64_t c = 0; c < 16; ++c) EXPECT_EQ((*ran)->result.output.floats()[c], 0);
+      EXPECT_EQ((*ran)->result.log_sum_exp.floats()[0], -INFINITY);
+      for (std::int64_t key = 0; key < 3; ++key) EXPECT_EQ((*ran)->maps[0][0].weights.floats()[key], 0);
+    }
+  }
+}
+
+// bfloat16 rounds what is multiplied: nearer to it than twice its own error, and not the float32 answer.
+TEST(Attention, BFloat16ArithmeticRoundsWhatIsMultiplied) {
+  Problem p;
+  p.tq = 70;
+  p.tk = 600;
+  p.d = p.dv = 64;
+  const Exact exact = Solve(*Bind(p));
+  p.precision = ComputePrecision::kBFloat16;
+  const auto bound = Bind(p);
+  for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+    const auto ran = RunEngine(*bound, algorithm);
+    ASSERT_TRUE(ran.ok());
+    const std::vector<float> got = Floats((*ran)->result.output);
+    double worst = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::fabs(got[i] - exact.output[i]));
+    EXPECT_GT(worst, 1e-4);
+    EXPECT_LT(worst, 8e-3);
+  }
+}
+
 // Whatever is asked for: maps made after attention keep two numbers a row, and nothing else grows.
 TEST(Attention, FlashBuildsNoGridForAnyMap) {
   Problem p;

@@ -125,6 +125,75 @@ TEST_F(AttendCallTest, ARefusedCallHoldsNothing) {
   EXPECT_EQ(memory_.peak(), 0);
 }
 
+TEST_F(AttendCallTest, VerifiedRowsAndStatistics) {
+  request_.mutable_outputs()->set_verify_rows(3);
+  request_.mutable_outputs()->set_head_statistics(true);
+  AttendCall call(shared_);
+  ASSERT_TRUE(Run(call, request_, &response_).ok());
+  EXPECT_EQ(response_.execution().verification().rows(), 3U);
+  EXPECT_LT(response_.execution().verification().max_abs_error(), 1e-5);
+  ASSERT_EQ(response_.head_statistics_size(), 3);
+  EXPECT_EQ(response_.head_statistics(2).head(), 2U);
+  EXPECT_GT(response_.head_statistics(0).share_on_previous(), 0.7);  // it looks one step back
+}
+
+// The plan of the same call, without its data.
+v1::PlanAttentionRequest PlanOf(const v1::AttendRequest& request) {
+  v1::PlanAttentionRequest plan;
+  v1::TensorSpec* spec = plan.mutable_self_attention()->mutable_embeddings();
+  *spec->mutable_shape() = request.self_attention().embeddings().shape();
+  spec->set_kind(v1::TENSOR_KIND_F32);
+  plan.mutable_self_attention()->set_layer("demo");
+  *plan.mutable_options() = request.options();
+  *plan.mutable_outputs() = request.outputs();
+  return plan;
+}
+
+TEST_F(AttendCallTest, IsWhatWasPlanned) {
+  for (const bool verifies : {false, true}) {
+    for (const v1::Algorithm algorithm : {v1::ALGORITHM_NAIVE, v1::ALGORITHM_FLASH}) {
+      request_.mutable_outputs()->set_verify_rows(verifies ? 4 : 0);
+      request_.mutable_options()->set_algorithm(algorithm);
+      v1::PlanAttentionResponse plan;
+      ASSERT_TRUE(PlanCall(shared_, PlanOf(request_), &plan).ok());
+      AttendCall call(shared_);
+      response_.Clear();
+      ASSERT_TRUE(Run(call, request_, &response_).ok());
+      const v1::Execution& execution = response_.execution();
+      EXPECT_EQ(plan.algorithm(), algorithm);
+      EXPECT_EQ(plan.flops(), execution.flops());
+      EXPECT_EQ(plan.score_grid_bytes(), execution.score_grid_bytes());
+      EXPECT_GE(algorithm == v1::ALGORITHM_NAIVE ? plan.naive_bytes() : plan.flash_bytes(),
+                execution.workspace_bytes());
+      EXPECT_GE(plan.response_bytes(), response_.ByteSizeLong());
+      EXPECT_EQ(plan.admission(), v1::ADMISSION_FORECAST_UNKNOWN);
+      EXPECT_EQ(plan.violations_size(), 0);
+    }
+  }
+}
+
+TEST_F(AttendCallTest, ALimitIsToldByThePlanAndARuleIsNot) {
+  v1::PlanAttentionRequest plan;
+  for (v1::TensorSpec* spec :
+       {plan.mutable_query_key_value()->mutable_query(), plan.mutable_query_key_value()->mutable_key(),
+        plan.mutable_query_key_value()->mutable_value()}) {
+    for (const std::int64_t size : {1, 8, 65536, 64}) spec->add_shape(size);
+    spec->set_kind(v1::TENSOR_KIND_F32);
+  }
+  v1::PlanAttentionResponse answer;
+  ASSERT_TRUE(PlanCall(shared_, plan, &answer).ok());
+  EXPECT_EQ(answer.flops(), 2 * std::uint64_t{65536} * 65536 * 8 * 128);
+  EXPECT_GE(answer.violations_size(), 2);
+  // What is too large to be planned is told all the same.
+  plan.mutable_query_key_value()->mutable_query()->set_shape(2, std::int64_t{1} << 40);
+  answer.Clear();
+  ASSERT_TRUE(PlanCall(shared_, plan, &answer).ok());
+  EXPECT_EQ(answer.flops(), 0U);
+  EXPECT_GE(answer.violations_size(), 1);
+  plan.mutable_options()->set_softcap(-1);
+  EXPECT_EQ(PlanCall(shared_, plan, &answer).code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST_F(AttendCallTest, EachStageCanRefuse) {
   const auto refusal = [this](const v1::AttendRequest& request) {
     AttendCall call(shared_);

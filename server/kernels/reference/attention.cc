@@ -51,13 +51,13 @@ void Score(const Row& row, std::int64_t begin, std::int64_t end) {
 double Softmax(const Row& row) {
   // Starting at -inf, not at 0: all scores may be very negative.
   double largest = kForbidden;
-  bool any = false;
+  bool is_nan = false;
   for (std::int64_t j = 0; j < row.keys.rows; ++j) {
     if (row.bias[j] == kForbidden) continue;
     largest = std::fmax(largest, row.weights[j]);
-    any = true;
+    is_nan = is_nan || std::isnan(row.weights[j]);
   }
-  if (!any) {
+  if (largest == kForbidden && !is_nan) {
     for (std::int64_t j = 0; j < row.keys.rows; ++j) row.weights[j] = 0;
     return kForbidden;
   }

@@ -12,7 +12,8 @@ namespace headlight::reference {
 
 // softmax(cap(scale x q K^T) + bias) V for one row of one head ("Attention Is All You Need", equation 1), in three
 // passes, with cap(s) = softcap x tanh(s / softcap) where there is one. A key whose bias is -inf is not read, neither
-// its key nor its value. Where no key is left, the output and the weights are 0 and the log-sum-exp is -inf.
+// its key nor its value. Where no key is left, or every score is -inf, the output and the weights are 0 and the
+// log-sum-exp is -inf.
 struct Row {
   const double* query = nullptr;  // [D]
   Matrix<const double> keys;      // [Tk, D]
