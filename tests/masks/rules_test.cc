@@ -82,7 +82,7 @@ TEST(VisibleKeys, AreTheSmallestRangeOverTheRows) {
         ForTiles(one, [&](const Tile& tile) {
           std::int64_t end = 0;
           for (std::int64_t i = tile.rows.begin; i < tile.rows.end; ++i) {
-            for (std::int64_t j = 0; j < tk; ++j) {
+            for (std::int64_t j = 0; j < one.tk; ++j) {
               if (one.RulesAllow(tile.batch, i, j)) end = std::max(end, j + 1);
             }
           }

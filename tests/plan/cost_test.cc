@@ -41,7 +41,7 @@ TEST(Flops, LookIntoNoMaskTensorButForItsLastAxis) {
 TEST(Flops, AreTheSameForEightHeadsOf64AndOneOf512) {
   for (const std::int64_t tokens : {1, 17, 300}) {
     for (const bool causal : {false, true}) {
-      const auto flops = [&](ProblemRequest request) { return FlopsOf(causal ? Causal(request) : request); };
+      const auto flops = [&](const ProblemRequest& request) { return FlopsOf(causal ? Causal(request) : request); };
       const std::int64_t eight = flops(HeadMajorRequest({2, 8, 8, tokens, tokens, 64, 64}));
       const std::int64_t one = flops(HeadMajorRequest({2, 1, 1, tokens, tokens, 512, 512}));
       EXPECT_EQ(eight, one);
