@@ -94,7 +94,7 @@ struct MaskCase {
     if (alignment == CausalAlignment::kTopLeft) place = i;
     if (alignment == CausalAlignment::kBottomRight) place = i + (length - tq);
     if (causal.has_value() && j > place) return false;
-    if (window.has_value() && window->left.has_value() && j < place - *window->left) return false;
+    if (window.has_value() && window->left.has_value() && place - j > *window->left) return false;
     return !window.has_value() || !window->right.has_value() || j <= place + *window->right;
   }
 
