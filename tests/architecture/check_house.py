@@ -39,7 +39,8 @@ ROOMS = {
 ROOMS["service"] = set(ROOMS) | {"protobuf", "gRPC", "spdlog"}
 FILES = {
     "server/kernels/matmul.cc": ROOMS["kernels"] | {"oneDNN", "OpenMP"},
-    "server/main.cc": {"service", "base", "CLI11"},
+    "server/main.cc": {"service", "base"},
+    "server/service/flags.cc": ROOMS["service"] | {"CLI11"},
 }
 CLIENT = {"client", "protobuf", "gRPC", "CLI11", "nlohmann"}
 ONEDNN_FILE = "server/kernels/matmul.cc"

@@ -120,7 +120,7 @@ PACKAGES = {  # of the files that may include any
     "server/telemetry/a.cc": ["Prometheus"],
     "server/web/a.cc": ["httplib"],
     "server/service/a.cc": ["protobuf", "gRPC", "spdlog"],
-    "server/main.cc": ["CLI11"],
+    "server/service/flags.cc": ["protobuf", "gRPC", "spdlog", "CLI11"],
     "client/cli/a.cc": ["protobuf", "gRPC", "CLI11", "nlohmann"],
 }
 

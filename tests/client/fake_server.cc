@@ -202,8 +202,9 @@ grpc::Status FakeServer::Attend(grpc::ServerContext* context, const v1::AttendRe
     *response->mutable_head_outputs() = TensorOf(std::vector<float>(count * 3), {1, 2, tokens, 3});
   }
   for (int i = 0; i < outputs.maps_size(); ++i) {
-    std::vector<std::uint32_t> heads(outputs.maps(i).heads().begin(), outputs.maps(i).heads().end());
-    if (heads.empty()) heads = {0, 1};
+    const auto& asked = outputs.maps(i).heads();
+    const std::vector<std::uint32_t> heads =
+        asked.empty() ? std::vector<std::uint32_t>{0, 1} : std::vector<std::uint32_t>(asked.begin(), asked.end());
     for (const std::uint32_t head : heads) {
       AddMap(static_cast<std::uint32_t>(i), head, tokens, outputs.maps(i), response);
     }

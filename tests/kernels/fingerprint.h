@@ -12,12 +12,12 @@
 namespace headlight {
 
 // How many lanes add up a row. A one swallows numbers below half its last bit one by one; a lane without the one
-// gathers four of them into something that is seen.
+// gathers six of them or more into something that is seen, whatever the order in which lanes are added.
 inline int MeasuredLanes() {
   for (const std::size_t lanes : {1, 2, 4, 8}) {
-    std::vector<float> row(96, -1000.0F);                           // exp: 0
-    row[0] = 0;                                                     // exp: 1
-    for (std::size_t i = 1; i <= 5; ++i) row[i * lanes] = -17.33F;  // exp: about 2^-25
+    std::vector<float> row(96, -1000.0F);  // exp: 0
+    row[0] = 0;                            // exp: 1
+    for (std::size_t i = lanes; i < row.size(); i += lanes) row[i] = -17.33F;  // exp: about 2^-25
     if (ExpAndSum(row.data(), static_cast<std::int64_t>(row.size()), 0) == 1) return static_cast<int>(lanes);
   }
   return 16;

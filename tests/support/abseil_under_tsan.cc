@@ -1,0 +1,153 @@
+// Shows ThreadSanitizer the locks of Debian's abseil, which was built without it: the exported functions of absl::Mutex,
+// CondVar and Notification call the library's own between the annotations that an instrumented abseil would make. They
+// stand in every executable of the tsan preset, and gRPC's calls end here too.
+#include <dlfcn.h>
+#include <sanitizer/tsan_interface.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "absl/base/config.h"
+#include "absl/base/options.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+
+#define HEADLIGHT_TEXT_OF(x) #x
+#define HEADLIGHT_TEXT(x) HEADLIGHT_TEXT_OF(x)
+
+namespace {
+
+// The next definition of `absl::NAME`, by its mangled name without the namespaces: a member function as one that takes
+// its object first, which the ABI of Itanium makes the same call.
+template <typename Function>
+Function Next(const char* name) {
+  const std::string space = HEADLIGHT_TEXT(ABSL_OPTION_INLINE_NAMESPACE_NAME);
+  std::string symbol = name;
+  for (std::size_t at = 0; (at = symbol.find("$", at)) != std::string::npos;) {
+    symbol.replace(at, 1, "4absl" + std::to_string(space.size()) + space);
+  }
+  void* const found = dlsym(RTLD_NEXT, symbol.c_str());
+  if (found == nullptr) {
+    std::fprintf(stderr, "no %s among the libraries\n", symbol.c_str());
+    std::abort();
+  }
+  return reinterpret_cast<Function>(found);
+}
+
+// What was done before a release on `object` is seen after an acquire on it.
+void Release(const void* object) { __tsan_release(const_cast<void*>(object)); }
+void Acquire(const void* object) { __tsan_acquire(const_cast<void*>(object)); }
+
+// A condition that the library evaluates with the mutex held, on whichever thread.
+struct SeenCondition {
+  const absl::Mutex* mutex;
+  const absl::Condition* condition;
+
+  static bool Eval(SeenCondition* seen) {
+    Acquire(seen->mutex);
+    const bool met = seen->condition->Eval();
+    Release(seen->mutex);
+    return met;
+  }
+};
+
+}  // namespace
+
+namespace absl {
+ABSL_NAMESPACE_BEGIN
+
+void Mutex::Lock() {
+  static const auto next = Next<void (*)(Mutex*)>("_ZN$5Mutex4LockEv");
+  next(this);
+  Acquire(this);
+}
+
+void Mutex::Unlock() {
+  static const auto next = Next<void (*)(Mutex*)>("_ZN$5Mutex6UnlockEv");
+  Release(this);
+  next(this);
+}
+
+bool Mutex::TryLock() {
+  static const auto next = Next<bool (*)(Mutex*)>("_ZN$5Mutex7TryLockEv");
+  const bool locked = next(this);
+  if (locked) Acquire(this);
+  return locked;
+}
+
+void Mutex::ReaderLock() {
+  static const auto next = Next<void (*)(Mutex*)>("_ZN$5Mutex10ReaderLockEv");
+  next(this);
+  Acquire(this);
+}
+
+void Mutex::ReaderUnlock() {
+  static const auto next = Next<void (*)(Mutex*)>("_ZN$5Mutex12ReaderUnlockEv");
+  Release(this);
+  next(this);
+}
+
+void Mutex::Await(const Condition& condition) {
+  static const auto next = Next<void (*)(Mutex*, const Condition&)>("_ZN$5Mutex5AwaitERKNS0_9ConditionE");
+  SeenCondition seen{this, &condition};
+  Release(this);
+  next(this, Condition(&SeenCondition::Eval, &seen));
+  Acquire(this);
+}
+
+bool Mutex::AwaitWithDeadline(const Condition& condition, Time deadline) {
+  static const auto next =
+      Next<bool (*)(Mutex*, const Condition&, Time)>("_ZN$5Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE");
+  SeenCondition seen{this, &condition};
+  Release(this);
+  const bool met = next(this, Condition(&SeenCondition::Eval, &seen), deadline);
+  Acquire(this);
+  return met;
+}
+
+bool Mutex::AwaitWithTimeout(const Condition& condition, Duration timeout) {
+  return AwaitWithDeadline(condition, Now() + timeout);
+}
+
+void CondVar::Wait(Mutex* mutex) {
+  static const auto next = Next<void (*)(CondVar*, Mutex*)>("_ZN$7CondVar4WaitEPNS0_5MutexE");
+  Release(mutex);
+  next(this, mutex);
+  Acquire(mutex);
+}
+
+bool CondVar::WaitWithDeadline(Mutex* mutex, Time deadline) {
+  static const auto next =
+      Next<bool (*)(CondVar*, Mutex*, Time)>("_ZN$7CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE");
+  Release(mutex);
+  const bool timed_out = next(this, mutex, deadline);
+  Acquire(mutex);
+  return timed_out;
+}
+
+bool CondVar::WaitWithTimeout(Mutex* mutex, Duration timeout) { return WaitWithDeadline(mutex, Now() + timeout); }
+
+void Notification::Notify() {
+  static const auto next = Next<void (*)(Notification*)>("_ZN$12Notification6NotifyEv");
+  Release(this);
+  next(this);
+}
+
+void Notification::WaitForNotification() const {
+  static const auto next = Next<void (*)(const Notification*)>("_ZNK$12Notification19WaitForNotificationEv");
+  next(this);
+  Acquire(this);
+}
+
+bool Notification::WaitForNotificationWithTimeout(Duration timeout) const {
+  static const auto next = Next<bool (*)(const Notification*, Duration)>(
+      "_ZNK$12Notification30WaitForNotificationWithTimeoutENS0_8DurationE");
+  const bool notified = next(this, timeout);
+  if (notified) Acquire(this);
+  return notified;
+}
+
+ABSL_NAMESPACE_END
+}  // namespace absl
