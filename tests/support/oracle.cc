@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
-#include "server/admission/compute_pool.h"
 #include "server/base/half.h"
 #include "server/kernels/convert.h"
 #include "server/kernels/reference/attention.h"
@@ -401,9 +400,14 @@ Exact Solve(const Bound& bound) {
 
 absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm algorithm, int threads,
                                                const ChangePlan& change) {
+  ComputePool pool(threads);
+  return RunEngineOn(pool, bound, algorithm, {}, change);
+}
+
+absl::StatusOr<std::unique_ptr<Ran>> RunEngineOn(ComputePool& pool, const Bound& bound, Algorithm algorithm,
+                                                 const Limits& limits, const ChangePlan& change) {
   ProblemRequest request = bound.request;
   request.algorithm = algorithm;
-  const Limits limits;
   absl::StatusOr<ProblemSpec> spec = CheckProblem(request, limits);
   if (!spec.ok()) return spec.status();
   absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), limits, {MultipliesBF16()});
@@ -420,7 +424,6 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm alg
   AttentionWork work(*plan, bound.data, account, matmuls, borrowed, absl::Now());
   absl::Status status;
   absl::Notification ended;
-  ComputePool pool(threads);
   pool.Run(std::make_shared<CallControl>(absl::InfiniteFuture()), &work, [&](const absl::Status& computed) {
     status = computed;
     ended.Notify();

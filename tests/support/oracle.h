@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/admission/compute_pool.h"
 #include "server/analysis/maps.h"
 #include "server/analysis/statistics.h"
+#include "server/base/limits.h"
 #include "server/engine/attention.h"
 #include "server/problem/request.h"
 #include "server/problem/spec.h"
@@ -88,6 +90,9 @@ struct Ran {
 using ChangePlan = std::function<void(ExecutionPlan&)>;
 absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm algorithm, int threads = 2,
                                                const ChangePlan& change = {});
+// The same on a pool that others may use too, within these limits. Thread-safe.
+absl::StatusOr<std::unique_ptr<Ran>> RunEngineOn(ComputePool& pool, const Bound& bound, Algorithm algorithm,
+                                                 const Limits& limits = {}, const ChangePlan& change = {});
 
 // Where tokens stand, by the definition.
 std::int64_t QueryPosition(const Problem& problem, std::int64_t b, std::int64_t i);
