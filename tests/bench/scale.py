@@ -44,7 +44,8 @@ def measure(binary: str, tokens: int, naive: bool, options: argparse.Namespace) 
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"scale: the point of {tokens} tokens failed with exit status {done.returncode}")
-    return json.loads(done.stdout)
+    point: Point = json.loads(done.stdout)
+    return point
 
 
 def merge(rounds: list[Point]) -> Point:
@@ -60,7 +61,7 @@ def merge(rounds: list[Point]) -> Point:
 
 def memory_of(point: Point) -> int:
     """What a call holds: input, output and workspace."""
-    return point["input_bytes"] + point["output_bytes"] + point["workspace_bytes"]
+    return int(point["input_bytes"] + point["output_bytes"] + point["workspace_bytes"])
 
 
 def add_factors(points: list[Point]) -> None:
@@ -80,7 +81,9 @@ def judge(points: list[Point]) -> list[dict[str, Any]]:
         if "time_factor" in point:
             time, memory = point["time_factor"], point["memory_factor"]
             low, high = TIME_GOAL * (1 - TIME_MARGIN), TIME_GOAL * (1 + TIME_MARGIN)
-            goals.append({"what": "time", "measured": time, "at_least": low, "at_most": high, "met": low <= time <= high})
+            goals.append(
+                {"what": "time", "measured": time, "at_least": low, "at_most": high, "met": low <= time <= high}
+            )
             within = memory <= MEMORY_GOAL
             goals.append({"what": "memory", "measured": memory, "at_most": MEMORY_GOAL, "met": within})
         for goal in goals:
@@ -107,8 +110,8 @@ def print_points(points: list[Point]) -> None:
 
 
 def print_goals(goals: list[dict[str, Any]]) -> None:
-    print("\ngoals of flash: per doubling time x 4.0 within 5 %, memory at most x 2.0; peak RSS at most 2 x input + ", end="")
-    print("2 x output + 64 MiB")
+    print("\ngoals of flash: per doubling time x 4.0 within 5 %, memory at most x 2.0;")
+    print("peak RSS at most 2 x input + 2 x output + 64 MiB")
     for what in ("time", "memory", "peak RSS, MiB"):
         of = [goal for goal in goals if goal["what"] == what]
         missed = [f"{goal['measured']:.2f} at T {goal['tokens']}" for goal in of if not goal["met"]]
@@ -153,6 +156,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.svg:
+        options.svg.parent.mkdir(parents=True, exist_ok=True)
         options.svg.write_text(scale_plot.plot(report))
     return 0
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Draws what `./dev bench scale --json FILE` measured: time and memory over T, both axes logarithmic.
 
-Usage: scale_plot.py REPORT.json PLOT.svg. Python's standard library is all it needs. The plot follows the reader's light or
-dark scheme by CSS of its own.
+Usage: scale_plot.py REPORT.json PLOT.svg. Python's standard library is all it needs. The plot follows the reader's
+light or dark scheme by CSS of its own.
 """
 
 import json
@@ -80,8 +80,8 @@ class Panel:
         top = 10.0 ** self.y_range[1]
         last = min(last, first * (top / start) ** (1 / exponent))
         end = start * (last / first) ** exponent
-        line = f'<path class="guide" d="M{self.x(first):.1f} {self.y(start):.1f}L{self.x(last):.1f} {self.y(end):.1f}"/>'
-        return [line]
+        ends = f"M{self.x(first):.1f} {self.y(start):.1f}L{self.x(last):.1f} {self.y(end):.1f}"
+        return [f'<path class="guide" d="{ends}"/>']
 
     def curve(self, name: str) -> list[str]:
         points = [(self.x(x), self.y(y)) for x, y in self.series[name]]
@@ -96,7 +96,11 @@ def text(x: float, y: float, what: str, style: str = "", anchor: str = "start") 
 
 def legend() -> list[str]:
     parts = []
-    entries = (("line flash", "flash"), ("line naive", "naive"), ("guide", "from the first point of flash with T² and with T"))
+    entries = (
+        ("line flash", "flash"),
+        ("line naive", "naive"),
+        ("guide", "from the first point of flash with T² and with T"),
+    )
     for place, (style, label) in enumerate(entries):
         x = LEFT + place * 100
         parts.append(f'<path class="{style}" d="M{x} 18h28"/>')
@@ -105,7 +109,7 @@ def legend() -> list[str]:
 
 
 def memory_of(point: dict[str, Any]) -> float:
-    return (point["input_bytes"] + point["output_bytes"] + point["workspace_bytes"]) / MIB
+    return float(point["input_bytes"] + point["output_bytes"] + point["workspace_bytes"]) / MIB
 
 
 def plot(report: dict[str, Any]) -> str:
@@ -120,7 +124,8 @@ def plot(report: dict[str, Any]) -> str:
         "float32, 8 heads of 64, no mask"
     )
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{summary(report)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{summary(report)}">',
         f"<style>{STYLE}</style>",
         f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}"/>',
         *legend(),
