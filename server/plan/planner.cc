@@ -176,7 +176,7 @@ TileSize ChooseTile(const ProblemSpec& spec, bool bf16) {
     std::int64_t keys;
   };
   constexpr Row kTable[] = {
-      {false, false, 128, 512}, {false, true, 256, 512}, {true, false, 128, 256}, {true, true, 128, 256}};
+      {false, false, 256, 512}, {false, true, 256, 512}, {true, false, 128, 256}, {true, true, 128, 256}};
   const Row& row = *std::find_if(std::begin(kTable), std::end(kTable), [&](const Row& r) {
     return r.diagonal != spec.mask.offsets.empty() && r.bf16 == bf16;
   });

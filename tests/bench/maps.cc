@@ -138,7 +138,7 @@ absl::Status TimeMaps(const Options& options, Report& report) {
     const Seconds without = Summarize(pair->without);
     std::vector<double> ratios;
     for (std::size_t i = 0; i < pair->with.size(); ++i) ratios.push_back(pair->with[i] / pair->without[i]);
-    const double ratio = Percentile(ratios, 0.5);
+    const double ratio = Median(ratios);
     std::printf("%-22s %9.3f %9.3f %9.3f %9.3f %7.2f\n", c.name.c_str(), 1e3 * without.best, 1e3 * without.median,
                 1e3 * with.best, 1e3 * with.median, ratio);
     std::fflush(stdout);

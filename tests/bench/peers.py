@@ -81,14 +81,20 @@ def read_cases() -> list[Case]:
     for line in SHAPES.read_text().splitlines():
         if line and not line.startswith("#"):
             name, *sizes, causal, kinds, goal = line.split()
+            b, hq, hkv, tq, tk, d, dv = map(int, sizes)
+            least = None if goal == "-" else float(goal)
             for kind in kinds.split(","):
-                cases.append(Case(name, *map(int, sizes), causal == "1", kind, None if goal == "-" else float(goal)))
+                cases.append(Case(name, b, hq, hkv, tq, tk, d, dv, causal == "1", kind, least))
     return cases
 
 
 def make_inputs(case: Case) -> Inputs:
     rng = np.random.default_rng(1)
-    shapes = [(case.b, case.hq, case.tq, case.d), (case.b, case.hkv, case.tk, case.d), (case.b, case.hkv, case.tk, case.dv)]
+    shapes = [
+        (case.b, case.hq, case.tq, case.d),
+        (case.b, case.hkv, case.tk, case.d),
+        (case.b, case.hkv, case.tk, case.dv),
+    ]
     query, key, value = (rng.standard_normal(shape, np.float32).astype(case.dtype) for shape in shapes)
     return query, key, value
 
@@ -136,7 +142,7 @@ class Server:
             line = ""
         if not line:
             sys.exit("peers: headlight-bench serve ended")
-        answer = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             sys.exit(f"peers: {answer['error']}")
         return answer
@@ -228,7 +234,12 @@ def onnx_multi_head(case: Case, inputs: Inputs, threads: int) -> Contestant:
     rows = [np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(case.b, x.shape[2], -1) for x in inputs]
     shapes = dict(zip("QKV", (x.shape for x in rows), strict=True)) | {"Y": (case.b, case.tq, case.hq * case.dv)}
     node = helper.make_node(
-        "MultiHeadAttention", list("QKV"), ["Y"], domain="com.microsoft", num_heads=case.hq, unidirectional=int(case.causal)
+        "MultiHeadAttention",
+        list("QKV"),
+        ["Y"],
+        domain="com.microsoft",
+        num_heads=case.hq,
+        unidirectional=int(case.causal),
     )
     call, output = bound_session(onnx_session(node, shapes, {"": 20, "com.microsoft": 1}, threads), rows)
 
@@ -332,7 +343,9 @@ def judge(measured: float, goal: float | None) -> str:
     return f">= {goal:.2f} {'met' if measured >= goal else 'not met'}"
 
 
-def row_of(case: Case, count: int, contestants: list[Contestant], flops: int, machine: dict[str, Any]) -> dict[str, Any]:
+def row_of(
+    case: Case, count: int, contestants: list[Contestant], flops: int, machine: dict[str, Any]
+) -> dict[str, Any]:
     here = {c.name: c for c in contestants if c.threads == count}
     ours = here[OURS]
     ratios = {name: ratio(ours, c) for name, c in here.items() if name != OURS}
@@ -436,7 +449,13 @@ def main(arguments: list[str]) -> int:
     goals = [row[key] for row in rows for key in ("met", "scaling_met") if key in row]
     print(f"{sum(goals)} of {len(goals)} goals met")
     if options.json:
-        report = {"machine": server.machine, "versions": versions(), "rounds": options.rounds, "rows": rows, "notes": notes}
+        report = {
+            "machine": server.machine,
+            "versions": versions(),
+            "rounds": options.rounds,
+            "rows": rows,
+            "notes": notes,
+        }
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 1 if wrong else 0
 

@@ -27,7 +27,12 @@ std::string CpuInfo(absl::string_view key) {
 }  // namespace
 
 Seconds Summarize(std::vector<double> seconds) {
-  return {*std::min_element(seconds.begin(), seconds.end()), Percentile(seconds, 0.5)};
+  return {*std::min_element(seconds.begin(), seconds.end()), Median(seconds)};
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
 double Percentile(std::vector<double> values, double share) {

@@ -19,6 +19,9 @@ struct Seconds {
 // REQUIRES: there is one at least.
 Seconds Summarize(std::vector<double> seconds);
 
+// Between the two in the middle of an even number. REQUIRES: there is one at least.
+double Median(std::vector<double> values);
+
 // The value that this share (0..1) of the values does not exceed. REQUIRES: there is one at least.
 double Percentile(std::vector<double> values, double share);
 
