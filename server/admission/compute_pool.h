@@ -1,11 +1,11 @@
-// The workers that compute. They take units of work of at most a millisecond from all accepted calls in turn, so that
-// a short call never waits for a huge one, and look at cancellation and deadlines between units.
+// The workers that compute. Accepted calls share them by time: the call that has been served least goes on, a new one
+// as if it had been served as little as any, so that a short call stays short beside huge ones. Work is made of units
+// of at most a millisecond; between units a worker looks at cancellation, deadlines and whether a young call waits.
 #ifndef HEADLIGHT_SERVER_ADMISSION_COMPUTE_POOL_H_
 #define HEADLIGHT_SERVER_ADMISSION_COMPUTE_POOL_H_
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -61,15 +61,31 @@ class ComputePool {
   struct Turn {
     std::shared_ptr<Job> job;
     int lane;
+    std::int64_t served;  // nanoseconds of its job when it began to wait
+    std::int64_t number;  // of all turns
+    bool young;
+  };
+  // Whether a goes after b.
+  struct Later {
+    bool operator()(const Turn& a, const Turn& b) const {
+      return a.served != b.served ? a.served > b.served : a.number > b.number;
+    }
   };
 
   void WorkerLoop();
-  void TakeTurn(Turn turn);
-  void BeginPhase(const std::shared_ptr<Job>& job);
-  void Push(Turn turn);
+  // The lane that has units left when the turn is over; negative: none.
+  int TakeTurn(const std::shared_ptr<Job>& job, int lane);
+  // Runs units of a lane until its turn is over. Whether units are left.
+  absl::StatusOr<bool> RunUnits(Job& job, int lane);
+  // Ends the job, or begins a phase: its lanes wait but for the first, which is the caller's. Negative: the job ended.
+  int BeginPhase(const std::shared_ptr<Job>& job);
+  void Push(std::shared_ptr<Job> job, int lane);
 
   absl::Mutex mutex_;
-  std::deque<Turn> turns_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Turn> turns_ ABSL_GUARDED_BY(mutex_);  // a heap: the next turn in front
+  std::int64_t pushed_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::int64_t least_served_ ABSL_GUARDED_BY(mutex_) = 0;  // of the jobs that wait or run, about; never falls
+  std::atomic<int> young_waiting_{0};
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::int64_t jobs_ ABSL_GUARDED_BY(mutex_) = 0;
   std::atomic<int> busy_{0};

@@ -76,14 +76,22 @@ class ValueCheck final : public Phase {
     AddParts(std::move(field), tensor, Rule::kFinite, parts);
   }
 
-  std::int64_t Begin() override { return static_cast<std::int64_t>(pieces_.size()); }
+  // Small pieces share a task: a hand-over costs more than looking at them.
+  std::int64_t Begin() override {
+    std::int64_t room = 0;
+    for (std::size_t i = 0; i < pieces_.size(); ++i) {
+      room -= pieces_[i].part.size();
+      if (i > 0 && room >= 0) continue;
+      task_begins_.push_back(i);
+      room = kPiece - pieces_[i].part.size();
+    }
+    return static_cast<std::int64_t>(task_begins_.size());
+  }
 
   absl::StatusOr<bool> Run(std::int64_t task, std::int64_t /*step*/, Lane& /*lane*/) override {
-    const Piece& piece = pieces_[static_cast<std::size_t>(task)];
-    const std::int64_t bad = FirstBad(piece.item->tensor, piece.item->rule, piece.part.begin, piece.part.size());
-    std::int64_t seen = piece.item->first_bad.load();
-    while (bad < seen && !piece.item->first_bad.compare_exchange_weak(seen, bad)) {
-    }
+    const auto at = static_cast<std::size_t>(task);
+    const std::size_t end = at + 1 < task_begins_.size() ? task_begins_[at + 1] : pieces_.size();
+    for (std::size_t i = task_begins_[at]; i < end; ++i) Look(pieces_[i]);
     return false;
   }
 
@@ -115,6 +123,13 @@ class ValueCheck final : public Phase {
     Range part;
   };
 
+  static void Look(const Piece& piece) {
+    const std::int64_t bad = FirstBad(piece.item->tensor, piece.item->rule, piece.part.begin, piece.part.size());
+    std::int64_t seen = piece.item->first_bad.load();
+    while (bad < seen && !piece.item->first_bad.compare_exchange_weak(seen, bad)) {
+    }
+  }
+
   void AddParts(std::string field, const TensorView& tensor, Rule rule, const std::vector<Range>& parts) {
     Item& item = items_.emplace_back();
     item.field = std::move(field);
@@ -130,6 +145,7 @@ class ValueCheck final : public Phase {
   bool allow_non_finite_;
   std::deque<Item> items_;  // a deque: pieces point into it, and atomics do not move
   std::vector<Piece> pieces_;
+  std::vector<std::size_t> task_begins_;  // the first piece of each task
 };
 
 }  // namespace

@@ -170,15 +170,19 @@ constexpr std::int64_t kMaxLaneBytes = std::int64_t{1} << 20;
 
 TileSize ChooseTile(const ProblemSpec& spec, bool bf16) {
   struct Row {
-    bool diagonal;  // rules along the diagonal make partial tiles: smaller ones waste less
-    bool bf16;      // products take half the time: more rows to a pass over the keys
+    bool diagonal;              // rules along the diagonal make partial tiles: smaller ones waste less
+    bool bf16;                  // products take half the time: more rows to a pass over the keys
+    std::int64_t query_tokens;  // from here on
     std::int64_t query_rows;
     std::int64_t keys;
   };
-  constexpr Row kTable[] = {
-      {false, false, 256, 512}, {false, true, 256, 512}, {true, false, 128, 256}, {true, true, 128, 256}};
+  constexpr Row kTable[] = {{false, false, 1024, 256, 512},
+                            {false, false, 0, 128, 512},
+                            {false, true, 0, 256, 512},
+                            {true, false, 0, 128, 256},
+                            {true, true, 0, 128, 256}};
   const Row& row = *std::find_if(std::begin(kTable), std::end(kTable), [&](const Row& r) {
-    return r.diagonal != spec.mask.offsets.empty() && r.bf16 == bf16;
+    return r.diagonal != spec.mask.offsets.empty() && r.bf16 == bf16 && spec.dims.query_tokens >= r.query_tokens;
   });
   const Dimensions& d = spec.dims;
   const std::int64_t widest = std::max(d.head_size, d.value_head_size);
