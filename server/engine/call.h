@@ -23,6 +23,14 @@ struct HeadsTarget {
   }
 };
 
+// Where K or V of a call lie, and what is yet to be done to a row of theirs before products take it.
+struct KeyValueRows {
+  HeadsView where;
+  std::int64_t size = 0;  // D or Dv
+  bool ready = true;      // of the kind that products take, turned and rounded
+  bool turns = false;     // by the key's position, where not ready
+};
+
 struct CallState {
   const ExecutionPlan& plan;
   AttentionData data;
@@ -31,8 +39,9 @@ struct CallState {
   std::vector<ScoreSink*> sinks;
   MaskRules rules;
 
-  // Set by the phases before attention: Q of any kind (turned when its tile is loaded), K and V in float32, turned.
-  HeadsView query = {}, key = {}, value = {};
+  // Set by the phases before attention: Q of any kind, turned when its tile is loaded.
+  HeadsView query = {};
+  KeyValueRows key = {}, value = {};
   RotaryTable query_rotary = {};
   RotaryTable key_rotary = {};
 
@@ -52,6 +61,11 @@ struct CallState {
   std::int64_t KeyRow(std::int64_t batch, std::int64_t token) const {
     return key_rotary.rows() > dims().key_tokens ? batch * dims().key_tokens + token : token;
   }
+
+  // The row of a key or value at (b, h, t) as products take it, at `out`. It is first made in `row`, of `size` floats:
+  // the same place as `out` where products take float32, and may be where they take bfloat16.
+  void MakeRow(const KeyValueRows& from, std::int64_t b, std::int64_t h, std::int64_t t, float* row,
+               std::byte* out) const;
 
   const ProblemSpec& spec() const { return plan.spec; }
   const Dimensions& dims() const { return plan.spec.dims; }

@@ -1,16 +1,12 @@
 #include "server/engine/flash.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "server/engine/tiles.h"
-#include "server/kernels/rows.h"
 
 namespace headlight {
 namespace {
 
-constexpr float kNothing = -std::numeric_limits<float>::infinity();
 // About half a millisecond of products on one core of the machines this is meant for.
 constexpr std::int64_t kUnitFlops = 32'000'000;
 
@@ -18,8 +14,8 @@ class Flash final : public Phase {
  public:
   explicit Flash(CallState& call) : Phase(Stage::kAttend), call_(call) {
     const TileSize tile = call.plan.tile;
-    const std::int64_t tile_flops =
-        2 * tile.query_rows * tile.keys * (call.dims().head_size + call.dims().value_head_size);
+    const std::int64_t tile_flops = 2 * tile.query_rows * call.plan.tile_heads.key_value_heads * tile.keys *
+                                    (call.dims().head_size + call.dims().value_head_size);
     tiles_per_unit_ = std::max<std::int64_t>(1, kUnitFlops / tile_flops);
   }
 
@@ -44,27 +40,9 @@ class Flash final : public Phase {
 
  private:
   absl::Status PassTile(const QueryBlock& block, Range keys, Tiles& tiles) {
-    const absl::StatusOr<bool> any = tiles.Score(block, keys);
+    const absl::StatusOr<bool> any = tiles.Weigh(block, keys);
     if (!any.ok()) return any.status();
-    if (!*any) return absl::OkStatus();
-    const std::int64_t padded = block.padded(keys.size());
-    for (std::int64_t r = 0; r < block.rows.size(); ++r) {
-      float* scores = tiles.scores().Row(r);
-      const float largest = std::max(tiles.largest()[r], RowMax(scores, keys.size()));
-      if (largest == kNothing) {
-        std::fill(scores, scores + padded, 0.0F);
-        continue;
-      }
-      if (largest > tiles.largest()[r]) {
-        const float factor = std::exp(tiles.largest()[r] - largest);
-        tiles.sums()[r] *= factor;
-        ScaleRow(tiles.output().Row(r), tiles.output().cols, factor);
-        tiles.largest()[r] = largest;
-      }
-      tiles.sums()[r] += ExpAndSum(scores, keys.size(), largest);
-      std::fill(scores + keys.size(), scores + padded, 0.0F);
-    }
-    return tiles.Blend(block, keys);
+    return *any ? tiles.Blend(block, keys) : absl::OkStatus();
   }
 
   CallState& call_;

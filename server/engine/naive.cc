@@ -29,15 +29,16 @@ class Naive final : public Phase {
     Tiles tiles(call_, lane);
     if (step == 0) tiles.Start(block);
     const std::int64_t width = call_.plan.tile.keys;
+    const std::int64_t rows = block.parts() * block.rows.size();
     const std::int64_t spans = CeilDiv(block.keys.size(), width);
-    const std::int64_t height = std::clamp<std::int64_t>(kUnitScores / call_.dims().key_tokens, 1, block.rows.size());
-    const std::int64_t groups = CeilDiv(block.rows.size(), height);
+    const std::int64_t height = std::clamp<std::int64_t>(kUnitScores / call_.dims().key_tokens, 1, rows);
+    const std::int64_t groups = CeilDiv(rows, height);
     absl::Status status;
     if (step < spans) {
       status = ScoreSpan(block, SpanOf(block, step), tiles);
     } else if (step < spans + groups) {
       const std::int64_t first = (step - spans) * height;
-      SoftmaxRows(block, {first, std::min(first + height, block.rows.size())}, tiles);
+      SoftmaxRows(block, {first, std::min(first + height, rows)}, tiles);
     } else if (step < 2 * spans + groups) {
       status = BlendSpan(block, SpanOf(block, step - spans - groups), tiles);
     }
@@ -54,19 +55,27 @@ class Naive final : public Phase {
     return {begin, std::min(begin + width, block.keys.end)};
   }
 
-  float* GridRow(const QueryBlock& block, std::int64_t r) const {
+  // Row i of all rows of all parts of a block, in the grid and in the tile.
+  struct Place {
+    float* grid;
+    std::int64_t tile_row;
+  };
+  Place PlaceOf(const QueryBlock& block, std::int64_t i) const {
     const Dimensions& d = call_.dims();
-    return grid_.data() +
-           ((block.batch * d.query_heads + block.head) * d.query_tokens + block.rows.begin + r) * d.key_tokens;
+    const TilePart part = block.Part(i / block.rows.size());
+    const std::int64_t r = i % block.rows.size();
+    const std::int64_t row = (block.batch * d.query_heads + part.head) * d.query_tokens + block.rows.begin + r;
+    return {grid_.data() + row * d.key_tokens, part.tile_row + r};
   }
 
   absl::Status ScoreSpan(const QueryBlock& block, Range keys, Tiles& tiles) {
     const absl::StatusOr<bool> any = tiles.Score(block, keys);
     if (!any.ok()) return any.status();
-    for (std::int64_t r = 0; r < block.rows.size(); ++r) {
-      float* out = GridRow(block, r) + keys.begin;
+    for (std::int64_t i = 0; i < block.parts() * block.rows.size(); ++i) {
+      const Place place = PlaceOf(block, i);
+      float* out = place.grid + keys.begin;
       if (*any) {
-        std::copy_n(tiles.scores().Row(r), keys.size(), out);
+        std::copy_n(tiles.scores().Row(place.tile_row), keys.size(), out);
       } else {
         std::fill(out, out + keys.size(), kNothing);
       }
@@ -74,26 +83,28 @@ class Naive final : public Phase {
     return absl::OkStatus();
   }
 
-  void SoftmaxRows(const QueryBlock& block, Range group, Tiles& tiles) {
-    for (std::int64_t r = group.begin; r < group.end; ++r) {
-      float* row = GridRow(block, r) + block.keys.begin;
+  void SoftmaxRows(const QueryBlock& block, Range rows, Tiles& tiles) {
+    for (std::int64_t i = rows.begin; i < rows.end; ++i) {
+      const Place place = PlaceOf(block, i);
+      float* row = place.grid + block.keys.begin;
       const float largest = RowMax(row, block.keys.size());
-      tiles.largest()[r] = largest;
+      tiles.largest()[place.tile_row] = largest;
       if (largest == kNothing) {
         std::fill(row, row + block.keys.size(), 0.0F);
       } else {
-        tiles.sums()[r] = ExpAndSum(row, block.keys.size(), largest);
+        tiles.sums()[place.tile_row] = ExpAndSum(row, block.keys.size(), largest);
       }
     }
   }
 
   absl::Status BlendSpan(const QueryBlock& block, Range keys, Tiles& tiles) {
-    const std::int64_t padded = block.padded(keys.size());
-    for (std::int64_t r = 0; r < block.padded_rows; ++r) {
-      float* weights = tiles.scores().Row(r);
-      std::fill(weights, weights + padded, 0.0F);
-      if (r < block.rows.size()) std::copy_n(GridRow(block, r) + keys.begin, keys.size(), weights);
+    const std::int64_t padded = RoundUp(keys.size(), kTailKeys);
+    for (std::int64_t r = 0; r < block.tile_rows(); ++r) std::fill_n(tiles.scores().Row(r), padded, 0.0F);
+    for (std::int64_t i = 0; i < block.parts() * block.rows.size(); ++i) {
+      const Place place = PlaceOf(block, i);
+      std::copy_n(place.grid + keys.begin, keys.size(), tiles.scores().Row(place.tile_row));
     }
+    tiles.NarrowWeights(block, keys);
     return tiles.Blend(block, keys);
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "server/engine/fill.h"
 #include "server/engine/linear.h"
@@ -146,8 +147,10 @@ void Project(CallState& call, Projection& p, PhasedWork& work) {
       add(d.key_tokens, context_width, d.key_value_heads * d.value_head_size, p.context, p.value, layer.value_bias);
   work.Add(std::move(linear));
   call.query = ViewFloats(p.query_rows, HeadLayout::kTokenMajor, d.query_heads, d.query_tokens, d.head_size);
-  call.key = ViewFloats(p.key_rows, HeadLayout::kTokenMajor, d.key_value_heads, d.key_tokens, d.head_size);
-  call.value = ViewFloats(p.value_rows, HeadLayout::kTokenMajor, d.key_value_heads, d.key_tokens, d.value_head_size);
+  call.key = {ViewFloats(p.key_rows, HeadLayout::kTokenMajor, d.key_value_heads, d.key_tokens, d.head_size),
+              d.head_size};
+  call.value = {ViewFloats(p.value_rows, HeadLayout::kTokenMajor, d.key_value_heads, d.key_tokens, d.value_head_size),
+                d.value_head_size};
 }
 
 // Cosines and sines of every position, in pieces.
@@ -163,29 +166,36 @@ void FillRotary(RotaryTable& table, std::int64_t rotary_size, Fill& fill) {
   fill.Add(table.rows(), rows, [&table](std::int64_t first, std::int64_t n) { table.Fill(first, first + n); });
 }
 
-bool RoundsToBF16(const CallState& call) { return call.spec().precision == ComputePrecision::kBFloat16; }
+// Whether products are of float32 numbers that are rounded first.
+bool Rounds(const CallState& call) {
+  return call.spec().precision == ComputePrecision::kBFloat16 && !call.plan.bf16_products;
+}
 
-// K or V of Q, K, V input as float32 rows [B, Hkv, Tk, size] of their own; K turned. Keys beyond the key lengths stay
-// unwritten and unread, but where a raw map shows them.
-HeadsView Pack(CallState& call, const HeadsView& from, std::int64_t size, bool turn, FloatBuffer& rows, Fill& fill) {
+// K or V as rows [B, Hkv, Tk, size] of their own, as products take them. Keys beyond the key lengths stay unwritten and
+// unread, but where a raw map shows them.
+void Pack(const CallState& call, KeyValueRows& rows, Buffer<std::byte>& room, Fill& fill) {
   const Dimensions& d = call.dims();
-  rows = FloatBuffer(call.account, MemoryUse::kPacked, d.batch * d.key_value_heads * d.key_tokens * size);
-  const HeadsView to = ViewFloats(rows, HeadLayout::kHeadMajor, d.key_value_heads, d.key_tokens, size);
+  const std::int64_t size = rows.size;
+  const bool bf16 = call.plan.bf16_products;
+  const std::int64_t bytes = d.batch * d.key_value_heads * d.key_tokens * size * (bf16 ? 2 : 4);
+  room = Buffer<std::byte>(call.account, MemoryUse::kPacked, bytes);
+  const KeyValueRows from = rows;
+  const HeadsView to = ViewHeads(bf16 ? TensorKind::kBF16 : TensorKind::kF32, room.data(), HeadLayout::kHeadMajor,
+                                 d.key_value_heads, d.key_tokens, size);
   const std::int64_t piece = std::max<std::int64_t>(1, kPiece / size);
   for (std::int64_t b = 0; b < d.batch; ++b) {
     for (std::int64_t h = 0; h < d.key_value_heads; ++h) {
       fill.Add(call.spec().outputs.ShowsRawScores() ? d.key_tokens : call.spec().KeyLength(b), piece,
-               [&call, from, to, size, turn, b, h](std::int64_t first, std::int64_t n) {
+               [&call, from, to, b, h, bf16](std::int64_t first, std::int64_t n) {
+                 std::vector<float> wide(static_cast<std::size_t>(bf16 ? from.size : 0));
                  for (std::int64_t t = first; t < first + n; ++t) {
-                   auto* out = const_cast<float*>(to.FloatsAt(b, h, t));
-                   WidenRow(from.kind, from.At(b, h, t), out, size);
-                   if (turn) call.key_rotary.Turn(call.KeyRow(b, t), out);
-                   if (RoundsToBF16(call)) RoundRowToBF16(out, size);
+                   auto* out = const_cast<std::byte*>(to.At(b, h, t));
+                   call.MakeRow(from, b, h, t, bf16 ? wide.data() : reinterpret_cast<float*>(out), out);
                  }
                });
     }
   }
-  return to;
+  rows = {to, size};
 }
 
 // Projected keys are turned where they are.
@@ -199,7 +209,7 @@ void TurnProjectedKeys(CallState& call, PhasedWork& work) {
       const std::int64_t token = row % dims.key_tokens;
       for (std::int64_t h = 0; h < dims.key_value_heads; ++h) {
         const std::int64_t batch = row / dims.key_tokens;
-        call.key_rotary.Turn(call.KeyRow(batch, token), const_cast<float*>(call.key.FloatsAt(batch, h, token)));
+        call.key_rotary.Turn(call.KeyRow(batch, token), const_cast<float*>(call.key.where.FloatsAt(batch, h, token)));
       }
     }
   });
@@ -215,8 +225,8 @@ void RoundProjected(CallState& call, PhasedWork& work) {
     round->Add(d.batch * d.key_tokens * width, kPiece,
                [first_row](std::int64_t first, std::int64_t n) { RoundRowToBF16(first_row + first, n); });
   };
-  add(call.key, d.key_value_heads * d.head_size);
-  add(call.value, d.key_value_heads * d.value_head_size);
+  add(call.key.where, d.key_value_heads * d.head_size);
+  add(call.value.where, d.key_value_heads * d.value_head_size);
   work.Add(std::move(round));
 }
 
@@ -245,21 +255,25 @@ void AddPacking(CallState& call, Packed& packed, PhasedWork& work) {
     FillRotary(call.key_rotary, size, *tables);
     work.Add(std::move(tables));
   }
+  const TensorKind kind = call.plan.bf16_products ? TensorKind::kBF16 : TensorKind::kF32;
   if (spec.projection.has_value()) {
     if (rotary) TurnProjectedKeys(call, work);
-    if (RoundsToBF16(call)) RoundProjected(call, work);
-    return;
+    if (Rounds(call)) RoundProjected(call, work);
+    call.key.ready = call.value.ready = kind == TensorKind::kF32;
+  } else {
+    const auto view = [&](const TensorView& tensor, std::int64_t heads, std::int64_t tokens, std::int64_t size) {
+      return ViewHeads(tensor.kind, tensor.data, spec.layout, heads, tokens, size);
+    };
+    const bool ready = spec.kind == kind && !Rounds(call);
+    call.query = view(call.data.query, d.query_heads, d.query_tokens, d.head_size);
+    call.key = {view(call.data.key, d.key_value_heads, d.key_tokens, d.head_size), d.head_size, ready && !rotary,
+                rotary};
+    call.value = {view(call.data.value, d.key_value_heads, d.key_tokens, d.value_head_size), d.value_head_size, ready};
   }
-  const auto view = [&](const TensorView& tensor, std::int64_t heads, std::int64_t tokens, std::int64_t size) {
-    return ViewHeads(tensor.kind, tensor.data, spec.layout, heads, tokens, size);
-  };
-  call.query = view(call.data.query, d.query_heads, d.query_tokens, d.head_size);
-  call.key = view(call.data.key, d.key_value_heads, d.key_tokens, d.head_size);
-  call.value = view(call.data.value, d.key_value_heads, d.key_tokens, d.value_head_size);
+  if (!call.plan.packs) return;
   auto fill = std::make_unique<Fill>();
-  const bool widen = spec.kind != TensorKind::kF32 || RoundsToBF16(call);
-  if (widen || rotary) call.key = Pack(call, call.key, d.head_size, rotary, packed.keys, *fill);
-  if (widen) call.value = Pack(call, call.value, d.value_head_size, false, packed.values, *fill);
+  if (!call.key.ready) Pack(call, call.key, packed.keys, *fill);
+  if (!call.value.ready) Pack(call, call.value, packed.values, *fill);
   work.Add(std::move(fill));
 }
 

@@ -23,13 +23,14 @@ struct Projection {
 // key and value. `call` and `projection` outlive the phases.
 void AddProjection(CallState& call, Projection& projection, PhasedWork& work);
 
-// Keys and values that could not be read in place.
+// Keys and values that products could not take in place.
 struct Packed {
-  FloatBuffer keys, values;
+  Buffer<std::byte> keys, values;
 };
 
-// Both inputs: fills the rotary tables and turns K. Q, K, V input: sets call.query, key and value, and widens K and V
-// where they are not float32. `call` and `packed` outlive the phases.
+// Both inputs: fills the rotary tables, turns projected keys, and makes K and V as products take them where the plan
+// packs; elsewhere tiles make theirs. Q, K, V input: sets call.query, key and value. `call` and `packed` outlive the
+// phases.
 void AddPacking(CallState& call, Packed& packed, PhasedWork& work);
 
 // output = concat Wo + bo, in the kind of call.output.

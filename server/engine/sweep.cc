@@ -39,12 +39,12 @@ class Sweeps final : public Phase {
       const std::int64_t key = item.sweep.keys.begin + i % across * tile.keys;
       const Range rows{row, std::min(row + tile.query_rows, item.sweep.rows.end)};
       const Range keys{key, std::min(key + tile.keys, item.sweep.keys.end)};
-      const QueryBlock block{item.sweep.batch, item.sweep.head, rows, RoundUp(rows.size(), kTailRows), item.sweep.keys};
+      const QueryBlock block = OneHeadBlock(call_, item.sweep.batch, item.sweep.head, rows, item.sweep.keys);
       if (i % across == 0) tiles.Start(block);
       if (absl::Status status = tiles.Show(block, keys, item.sweep.stage); !status.ok()) return status;
       const Matrix<float> shown = tiles.scores();
       const Matrix<const float> values{shown.data, rows.size(), keys.size(), shown.stride};
-      item.sink->OnSweep(item.index, {block.batch, block.head, rows, keys, values, call_.rules});
+      item.sink->OnSweep(item.index, {block.batch, item.sweep.head, rows, keys, values, call_.rules});
     }
     if (end < all) return true;
     item.sink->OnSweepDone(item.index);

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "server/engine/overflow.h"
 #include "server/kernels/convert.h"
 #include "server/kernels/rows.h"
+#include "server/kernels/softmax.h"
 #include "server/positions/additive.h"
 
 namespace headlight {
@@ -34,110 +37,190 @@ class SinkTimer {
   std::int64_t began_;
 };
 
+// Query rows of one head in a tile.
+std::int64_t RowsOf(const CallState& call) { return std::min(call.plan.tile.query_rows, call.dims().query_tokens); }
+
+// Scores after the mask: what is not finite and not forbidden marks its row and becomes -inf.
+void CleanFlawed(const Matrix<float>& scores, float* flaws) {
+  for (std::int64_t r = 0; r < scores.rows; ++r) {
+    float* row = scores.Row(r);
+    for (std::int64_t j = 0; j < scores.cols; ++j) {
+      if (std::isfinite(row[j]) || row[j] == kNothing) continue;
+      flaws[r] = kSawNaN;
+      row[j] = kNothing;
+    }
+  }
+}
+
 }  // namespace
 
 std::int64_t QueryBlocks(const CallState& call) {
   const Dimensions& d = call.dims();
-  return d.batch * d.query_heads * CeilDiv(d.query_tokens, call.plan.tile.query_rows);
+  const TileHeads heads = call.plan.tile_heads;
+  const std::int64_t stacks = CeilDiv(d.query_heads / d.key_value_heads, heads.group);
+  return d.batch * CeilDiv(d.key_value_heads, heads.key_value_heads) * stacks * CeilDiv(d.query_tokens, RowsOf(call));
 }
 
 QueryBlock QueryBlockOf(const CallState& call, std::int64_t task) {
   const Dimensions& d = call.dims();
-  const std::int64_t height = call.plan.tile.query_rows;
-  const std::int64_t blocks = CeilDiv(d.query_tokens, height);
-  const std::int64_t begin = task % blocks * height;
-  const Range rows{begin, std::min(begin + height, d.query_tokens)};
-  const std::int64_t batch = task / blocks / d.query_heads;
+  const TileHeads heads = call.plan.tile_heads;
+  const std::int64_t height = RowsOf(call);
+  const std::int64_t per_head = CeilDiv(d.query_tokens, height);
+  QueryBlock block;
+  block.heads_per_group = d.query_heads / d.key_value_heads;
+  const std::int64_t begin = task % per_head * height;
+  task /= per_head;
+  block.rows = {begin, std::min(begin + height, d.query_tokens)};
+  const std::int64_t stacks = CeilDiv(block.heads_per_group, heads.group);
+  block.first_in_group = task % stacks * heads.group;
+  block.group = std::min(heads.group, block.heads_per_group - block.first_in_group);
+  task /= stacks;
+  const std::int64_t side_by_side = CeilDiv(d.key_value_heads, heads.key_value_heads);
+  block.key_value_head = task % side_by_side * heads.key_value_heads;
+  block.key_value_heads = std::min(heads.key_value_heads, d.key_value_heads - block.key_value_head);
+  block.batch = task / side_by_side;
   // A window's first key is where tiles begin: at a multiple, so that few shapes and alignments occur.
-  Range keys = call.rules.VisibleKeys(batch, rows);
-  keys.begin = keys.begin / kTailKeys * kTailKeys;
-  return {batch, task / blocks % d.query_heads, rows, RoundUp(rows.size(), kTailRows), keys};
+  block.keys = call.rules.VisibleKeys(block.batch, block.rows);
+  block.keys.begin = block.keys.begin / kTailKeys * kTailKeys;
+  return block;
+}
+
+QueryBlock OneHeadBlock(const CallState& call, std::int64_t batch, std::int64_t head, Range rows, Range keys) {
+  QueryBlock block;
+  block.batch = batch;
+  block.heads_per_group = call.dims().query_heads / call.dims().key_value_heads;
+  block.key_value_head = head / block.heads_per_group;
+  block.first_in_group = head % block.heads_per_group;
+  block.rows = rows;
+  block.keys = keys;
+  return block;
 }
 
 Tiles::Tiles(CallState& call, Lane& lane) : call_(call), lane_(lane) {
   const Dimensions& d = call.dims();
   const TileSize tile = call.plan.tile;
+  const std::int64_t rows = tile.query_rows * call.plan.tile_heads.key_value_heads;
+  const std::int64_t keys = tile.keys * call.plan.tile_heads.key_value_heads + 1;
   query_ = lane.scratch;
-  float* next = query_ + tile.query_rows * d.head_size;
-  scores_ = {next, tile.query_rows, tile.keys, tile.keys};
-  next += tile.query_rows * tile.keys;
-  output_ = {next, tile.query_rows, d.value_head_size, d.value_head_size};
-  next += tile.query_rows * d.value_head_size;
-  key_padding_ = next;
-  value_padding_ = key_padding_ + tile.keys * d.head_size;
-  largest_ = value_padding_ + tile.keys * d.value_head_size;
-  sums_ = largest_ + tile.query_rows;
-  norms_ = reinterpret_cast<RowNorm*>(sums_ + tile.query_rows);
-  flaws_ = sums_ + 3 * tile.query_rows;
+  float* next = query_ + rows * d.head_size;
+  scores_ = {next, rows, tile.keys, tile.keys};
+  next += rows * tile.keys;
+  output_ = {next, rows, d.value_head_size, d.value_head_size};
+  next += rows * d.value_head_size;
+  key_room_ = next;
+  value_room_ = key_room_ + keys * d.head_size;
+  largest_ = value_room_ + keys * d.value_head_size;
+  sums_ = largest_ + rows;
+  norms_ = reinterpret_cast<RowNorm*>(sums_ + rows);
+  flaws_ = sums_ + 3 * rows;
 }
 
 void Tiles::Start(const QueryBlock& block) {
   const ProblemSpec& spec = call_.spec();
   const std::int64_t size = spec.dims.head_size;
   const bool rotary = spec.position.kind == PositionKind::kRotary;
-  for (std::int64_t row = block.rows.begin; row < block.rows.end; ++row) {
-    float* out = query_ + (row - block.rows.begin) * size;
-    WidenRow(call_.query.kind, call_.query.At(block.batch, block.head, row), out, size);
-    if (rotary) call_.query_rotary.Turn(call_.QueryRow(block.batch, row), out);
+  const bool bf16 = call_.plan.bf16_products;
+  auto* halves = reinterpret_cast<std::uint16_t*>(query_);
+  const std::int64_t rows = block.rows.size();
+  const auto make = [&](const TilePart& part, std::int64_t r) {
+    const std::int64_t token = block.rows.begin + r;
+    const std::byte* given = call_.query.At(block.batch, part.head, token);
+    const std::int64_t at = (part.tile_row + r) * size;
+    if (bf16 && call_.query.kind == TensorKind::kBF16 && !rotary) {
+      std::memcpy(halves + at, given, static_cast<std::size_t>(2 * size));
+      return;
+    }
+    // Narrowed rows are made beyond where they will lie.
+    float* out = bf16 ? key_room_ : query_ + at;
+    WidenRow(call_.query.kind, given, out, size);
+    if (rotary) call_.query_rotary.Turn(call_.QueryRow(block.batch, token), out);
+    if (bf16) return NarrowRow(TensorKind::kBF16, out, reinterpret_cast<std::byte*>(halves + at), size);
     if (spec.precision == ComputePrecision::kBFloat16) RoundRowToBF16(out, size);
     ScaleRow(out, size, static_cast<float>(spec.scale));
+  };
+  for (std::int64_t i = 0; i < block.parts(); ++i) {
+    for (std::int64_t r = 0; r < rows; ++r) make(block.Part(i), r);
   }
-  std::fill(query_ + block.rows.size() * size, query_ + block.padded_rows * size, 0.0F);
-  std::fill(output_.data, output_.Row(block.padded_rows), 0.0F);
-  std::fill(largest_, largest_ + block.padded_rows, kNothing);
-  std::fill(sums_, sums_ + block.padded_rows, 0.0F);
-  std::fill(flaws_, flaws_ + block.padded_rows, kSound);
+  const std::int64_t padded = block.padded_rows();
+  for (std::int64_t stack = 0; stack < block.key_value_heads; ++stack) {
+    const std::int64_t from = (stack * padded + block.stack_rows()) * size;
+    const std::int64_t to = (stack + 1) * padded * size;
+    bf16 ? std::fill(halves + from, halves + to, std::uint16_t{0}) : std::fill(query_ + from, query_ + to, 0.0F);
+  }
+  const std::int64_t all = block.tile_rows();
+  std::fill(output_.data, output_.Row(all), 0.0F);
+  std::fill(largest_, largest_ + all, kNothing);
+  std::fill(sums_, sums_ + all, 0.0F);
+  std::fill(flaws_, flaws_ + all, kSound);
 }
 
-Matrix<const float> Tiles::LoadRows(const QueryBlock& block, const HeadsView& heads, Range keys, std::int64_t size,
-                                    float* padding) const {
-  const std::int64_t head = call_.dims().KeyValueHead(block.head);
-  const std::int64_t padded = block.padded(keys.size());
-  if (padded == keys.size()) {
-    return {heads.FloatsAt(block.batch, head, keys.begin), padded, size, heads.token_stride};
+Tiles::Rows Tiles::LoadRows(const QueryBlock& block, const KeyValueRows& from, Range keys, float* room) const {
+  const std::int64_t size = from.size;
+  const std::int64_t padded = RoundUp(keys.size(), kTailKeys);
+  if (from.ready && padded == keys.size()) {
+    return {from.where.At(block.batch, block.key_value_head, keys.begin), from.where.token_stride,
+            from.where.head_stride};
   }
-  for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-    std::copy_n(heads.FloatsAt(block.batch, head, key), size, padding + (key - keys.begin) * size);
+  const std::int64_t width = call_.plan.bf16_products ? 2 : 4;
+  auto* out = reinterpret_cast<std::byte*>(room);
+  for (std::int64_t stack = 0; stack < block.key_value_heads; ++stack) {
+    for (std::int64_t key = keys.begin; key < keys.end; ++key, out += size * width) {
+      call_.MakeRow(from, block.batch, block.key_value_head + stack, key, reinterpret_cast<float*>(out), out);
+    }
+    const std::int64_t tail = (padded - keys.size()) * size * width;
+    std::memset(out, 0, static_cast<std::size_t>(tail));
+    out += tail;
   }
-  std::fill(padding + keys.size() * size, padding + padded * size, 0.0F);
-  return {padding, padded, size, size};
+  return {room, size, padded * size};
 }
 
-bool Tiles::SinksWant(const QueryBlock& block) const {
-  return std::any_of(call_.sinks.begin(), call_.sinks.end(),
-                     [&block](const ScoreSink* sink) { return sink->Wants(block.batch, block.head, block.rows); });
-}
-
-Matrix<float> Tiles::View(const QueryBlock& block, Range keys) const {
-  return {scores_.data, block.rows.size(), keys.size(), scores_.stride};
+Matrix<float> Tiles::View(const TilePart& part, Range rows, Range keys) const {
+  return {scores_.Row(part.tile_row), rows.size(), keys.size(), scores_.stride};
 }
 
 absl::Status Tiles::Multiply(const QueryBlock& block, Range keys) {
-  const std::int64_t size = call_.dims().head_size;
-  const Matrix<const float> rows = LoadRows(block, call_.key, keys, size, key_padding_);
-  const MatmulShape shape{block.padded_rows, rows.rows, size, size, rows.stride, scores_.stride, true, false};
+  const Rows rows = LoadRows(block, call_.key, keys, key_room_);
+  MatmulShape shape;
+  shape.m = block.padded_rows();
+  shape.n = RoundUp(keys.size(), kTailKeys);
+  shape.k = shape.lda = call_.dims().head_size;
+  shape.ldb = rows.stride;
+  shape.ldc = scores_.stride;
+  shape.transpose_b = true;
+  if (call_.plan.bf16_products) {
+    shape.kind = MatmulKind::kBF16;
+    shape.alpha = static_cast<float>(call_.spec().scale);
+  }
+  if (block.key_value_heads > 1) {
+    shape.batch = block.key_value_heads;
+    shape.a_step = shape.m * shape.k;
+    shape.b_step = rows.step;
+    shape.c_step = shape.m * shape.ldc;
+  }
   return call_.matmuls.Run(shape, query_, rows.data, scores_.data);
 }
 
 void Tiles::Softcap(const QueryBlock& block, Range keys) {
   const auto cap = static_cast<float>(call_.spec().softcap);
-  for (std::int64_t r = 0; cap > 0 && r < block.rows.size(); ++r) SoftcapRow(scores_.Row(r), keys.size(), cap);
+  for (std::int64_t r = 0; cap > 0 && r < block.tile_rows(); ++r) SoftcapRow(scores_.Row(r), keys.size(), cap);
 }
 
-void Tiles::AddAlibiBias(const QueryBlock& block, Range keys) {
+void Tiles::AddAlibiBias(const QueryBlock& block, const TilePart& part, Range keys) {
   const PositionSpec& spec = call_.spec().position;
   if (spec.kind != PositionKind::kAlibi) return;
-  if (spec.query_positions.empty()) return AddAlibi(spec, block.head, block.rows, keys, View(block, keys));
+  const Matrix<float> scores = View(part, block.rows, keys);
+  if (spec.query_positions.empty()) return AddAlibi(spec, part.head, block.rows, keys, scores);
   const Dimensions& d = call_.dims();
   const std::int64_t* key_positions =
       spec.key_positions.data() + PositionSpec::Place(spec.key_positions, block.batch, keys.begin, d.key_tokens);
-  for (std::int64_t row = block.rows.begin; row < block.rows.end; ++row) {
-    AddAlibiRow(spec.slopes[static_cast<std::size_t>(block.head)], spec.QueryAt(block.batch, row, d.query_tokens),
-                key_positions, keys.size(), scores_.Row(row - block.rows.begin));
+  for (std::int64_t r = 0; r < block.rows.size(); ++r) {
+    AddAlibiRow(spec.slopes[static_cast<std::size_t>(part.head)],
+                spec.QueryAt(block.batch, block.rows.begin + r, d.query_tokens), key_positions, keys.size(),
+                scores.Row(r));
   }
 }
 
-absl::Status Tiles::CheckFinite(const Tile& tile, const Matrix<float>& scores) {
+absl::Status Tiles::CheckFinite(const Tile& tile, const Matrix<float>& scores, float* flaws) {
   for (std::int64_t r = 0; r < scores.rows; ++r) {
     const float* row = scores.Row(r);
     for (std::int64_t j = FirstNonFinite(row, scores.cols); j < scores.cols; ++j) {
@@ -147,51 +230,91 @@ absl::Status Tiles::CheckFinite(const Tile& tile, const Matrix<float>& scores) {
       if (!call_.spec().allow_non_finite) {
         return Overflow(call_.spec().InputField(), "a score", {tile.batch, tile.head, query, key});
       }
-      if (row[j] != kNothing) flaws_[r] = kSawNaN;
+      if (row[j] != kNothing) flaws[r] = kSawNaN;
     }
   }
   return absl::OkStatus();
 }
 
-void Tiles::CleanFlawed(const Matrix<float>& scores) {
-  for (std::int64_t r = 0; r < scores.rows; ++r) {
-    float* row = scores.Row(r);
-    for (std::int64_t j = 0; j < scores.cols; ++j) {
-      if (std::isfinite(row[j]) || row[j] == kNothing) continue;
-      flaws_[r] = kSawNaN;
-      row[j] = kNothing;
-    }
+absl::Status Tiles::Mask(const Tile& tile, const Matrix<float>& scores) {
+  if (call_.rules.Apply(tile, scores) || call_.spec().allow_non_finite) return absl::OkStatus();
+  return Overflow("options.mask.tensor", "a score with its mask", {tile.batch, tile.head, tile.rows.begin});
+}
+
+void Tiles::TellSinks(const QueryBlock& block, const TilePart& part, Range keys) {
+  const SinkTimer timer(lane_);
+  const Matrix<float> scores = View(part, block.rows, keys);
+  const Matrix<const float> values{scores.data, scores.rows, scores.cols, scores.stride};
+  const ScoreBlock seen{block.batch, part.head, block.rows, keys, values, call_.rules};
+  for (ScoreSink* sink : call_.sinks) {
+    if (sink->Wants(block.batch, part.head, block.rows)) sink->OnScores(seen);
   }
 }
 
-absl::StatusOr<bool> Tiles::Score(const QueryBlock& block, Range keys) {
-  const Tile tile{block.batch, block.head, block.rows, keys};
-  const Verdict verdict = call_.rules.Judge(tile);
-  if (verdict == Verdict::kEmpty) return false;
+absl::StatusOr<Verdict> Tiles::ScoreUnchecked(const QueryBlock& block, Range keys, bool check_full) {
+  const bool ieee = call_.spec().allow_non_finite;
+  // What heads may see differs by a mask tensor alone, and that makes every tile partial.
+  const Verdict verdict = call_.rules.Judge({block.batch, block.Part(0).head, block.rows, keys});
+  if (verdict == Verdict::kEmpty) return verdict;
   if (absl::Status status = Multiply(block, keys); !status.ok()) return status;
   Softcap(block, keys);
-  AddAlibiBias(block, keys);
-  const Matrix<float> scores = View(block, keys);
-  if (absl::Status status = CheckFinite(tile, scores); !status.ok()) return status;
-  const bool ieee = call_.spec().allow_non_finite;
-  if (verdict == Verdict::kPartial && !call_.rules.Apply(tile, scores) && !ieee) {
-    return Overflow("options.mask.tensor", "a score with its mask", {block.batch, block.head, block.rows.begin});
-  }
-  if (!call_.sinks.empty() && SinksWant(block)) {
-    const SinkTimer timer(lane_);
-    const Matrix<const float> values{scores.data, scores.rows, scores.cols, scores.stride};
-    const ScoreBlock seen{block.batch, block.head, block.rows, keys, values, call_.rules};
-    for (ScoreSink* sink : call_.sinks) {
-      if (sink->Wants(block.batch, block.head, block.rows)) sink->OnScores(seen);
+  for (std::int64_t i = 0; i < block.parts(); ++i) {
+    const TilePart part = block.Part(i);
+    const Tile tile{block.batch, part.head, block.rows, keys};
+    const Matrix<float> scores = View(part, block.rows, keys);
+    float* flaws = flaws_ + part.tile_row;
+    AddAlibiBias(block, part, keys);
+    if (check_full || verdict != Verdict::kFull) {
+      if (absl::Status status = CheckFinite(tile, scores, flaws); !status.ok()) return status;
     }
+    if (verdict == Verdict::kPartial) {
+      if (absl::Status status = Mask(tile, scores); !status.ok()) return status;
+    }
+    if (!call_.sinks.empty()) TellSinks(block, part, keys);
+    if (ieee) CleanFlawed(scores, flaws);
   }
-  if (ieee) CleanFlawed(scores);
+  return verdict;
+}
+
+absl::StatusOr<bool> Tiles::Score(const QueryBlock& block, Range keys) {
+  const absl::StatusOr<Verdict> verdict = ScoreUnchecked(block, keys, true);
+  if (!verdict.ok()) return verdict.status();
+  return *verdict != Verdict::kEmpty;
+}
+
+absl::StatusOr<bool> Tiles::Weigh(const QueryBlock& block, Range keys) {
+  const bool ieee = call_.spec().allow_non_finite;
+  const absl::StatusOr<Verdict> verdict = ScoreUnchecked(block, keys, ieee);
+  if (!verdict.ok()) return verdict.status();
+  if (*verdict == Verdict::kEmpty) return false;
+  SoftmaxTile tile;
+  tile.rows = block.stack_rows();
+  tile.keys = keys.size();
+  tile.padded = RoundUp(keys.size(), kTailKeys);
+  tile.stride = scores_.stride;
+  tile.size = output_.cols;
+  tile.precision = call_.plan.bf16_products                                ? WeightPrecision::kBF16
+                   : call_.spec().precision == ComputePrecision::kBFloat16 ? WeightPrecision::kRoundedToBF16
+                                                                           : WeightPrecision::kF32;
+  tile.masked = ieee || *verdict == Verdict::kPartial;
+  for (std::int64_t stack = 0; stack < block.key_value_heads; ++stack) {
+    const std::int64_t first = stack * block.padded_rows();
+    tile.scores = scores_.Row(first);
+    tile.largest = largest_ + first;
+    tile.sums = sums_ + first;
+    tile.output = output_.Row(first);
+    if (OnlineSoftmax(tile) == tile.rows) continue;
+    // Once more, to say which.
+    const absl::Status status = ScoreUnchecked(block, keys, true).status();
+    return status.ok() ? absl::InternalError("a score is not finite, and then it is") : status;
+  }
   return true;
 }
 
 absl::Status Tiles::Show(const QueryBlock& block, Range keys, MapStage stage) {
-  const Tile tile{block.batch, block.head, block.rows, keys};
-  const Matrix<float> scores = View(block, keys);
+  const TilePart part = block.Part(0);
+  const Tile tile{block.batch, part.head, block.rows, keys};
+  const Matrix<float> scores = View(part, block.rows, keys);
   const Verdict verdict = IsRaw(stage) ? Verdict::kFull : call_.rules.Judge(tile);
   if (verdict == Verdict::kEmpty) {
     const float nothing = stage == MapStage::kWeights ? 0 : kNothing;
@@ -201,109 +324,168 @@ absl::Status Tiles::Show(const QueryBlock& block, Range keys, MapStage stage) {
   if (absl::Status status = Multiply(block, keys); !status.ok()) return status;
   if (stage != MapStage::kScaled) Softcap(block, keys);
   if (IsRaw(stage)) return absl::OkStatus();
-  AddAlibiBias(block, keys);
+  AddAlibiBias(block, part, keys);
   // What would overflow here did so while attention ran.
   if (verdict == Verdict::kPartial) (void)call_.rules.Apply(tile, scores);
   if (stage != MapStage::kWeights) return absl::OkStatus();
   const Dimensions& d = call_.dims();
-  const std::int64_t first = (block.batch * d.query_heads + block.head) * d.query_tokens + block.rows.begin;
+  const std::int64_t first = (block.batch * d.query_heads + part.head) * d.query_tokens + block.rows.begin;
   for (std::int64_t r = 0; r < scores.rows; ++r) {
     WeightsFromScores(scores.Row(r), scores.cols, call_.norms.data()[first + r]);
   }
   return absl::OkStatus();
 }
 
-Matrix<const float> Tiles::WithoutNonFinite(const Matrix<const float>& rows) {
-  const std::int64_t size = rows.cols;
-  for (std::int64_t j = 0; j < rows.rows; ++j) {
-    float* out = value_padding_ + j * size;
-    for (std::int64_t c = 0; c < size; ++c) out[c] = std::isfinite(rows.Row(j)[c]) ? rows.Row(j)[c] : 0.0F;
+void Tiles::NarrowWeights(const QueryBlock& block, Range keys) {
+  if (call_.spec().precision != ComputePrecision::kBFloat16) return;
+  const std::int64_t padded = RoundUp(keys.size(), kTailKeys);
+  for (std::int64_t r = 0; r < block.tile_rows(); ++r) {
+    float* row = scores_.Row(r);
+    if (call_.plan.bf16_products) {
+      NarrowRow(TensorKind::kBF16, row, reinterpret_cast<std::byte*>(row), padded);
+    } else {
+      RoundRowToBF16(row, padded);
+    }
   }
-  return {value_padding_, rows.rows, size, size};
 }
 
-void Tiles::BlendNonFinite(const QueryBlock& block, Range keys) {
-  const std::int64_t size = call_.dims().value_head_size;
-  const std::int64_t head = call_.dims().KeyValueHead(block.head);
+bool Tiles::ZeroNonFinite(const QueryBlock& block, Range keys, Rows& values) {
+  const std::int64_t size = call_.value.size;
+  bool flawed = false;
+  const auto width = static_cast<std::size_t>(call_.plan.bf16_products ? 2 : 4);
+  const TensorKind kind = call_.plan.bf16_products ? TensorKind::kBF16 : TensorKind::kF32;
+  std::vector<float> row(static_cast<std::size_t>(size));
+  for (std::int64_t stack = 0; stack < block.key_value_heads; ++stack) {
+    for (std::int64_t j = 0; j < keys.size(); ++j) {
+      const auto at = static_cast<std::size_t>(stack * values.step + j * values.stride) * width;
+      WidenRow(kind, static_cast<const std::byte*>(values.data) + at, row.data(), size);
+      flawed = flawed || FirstNonFinite(row.data(), size) < size;
+    }
+  }
+  if (!flawed) return false;
+  KeyValueRows from = call_.value;
+  from.ready = false;  // so that a copy is made, whose numbers may be changed
+  values = LoadRows(block, from, keys, value_room_);
+  for (std::int64_t at = 0; at < block.key_value_heads * values.step; ++at) {
+    auto* place = reinterpret_cast<std::byte*>(value_room_) + static_cast<std::size_t>(at) * width;
+    float value = 0;
+    WidenRow(kind, place, &value, 1);
+    if (!std::isfinite(value)) std::memset(place, 0, width);
+  }
+  return true;
+}
+
+void Tiles::BlendNonFinite(const QueryBlock& block, const TilePart& part, Range keys) {
+  const std::int64_t size = call_.value.size;
+  const bool bf16 = call_.plan.bf16_products;
+  std::vector<float> values(static_cast<std::size_t>(size));
   for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-    const float* values = call_.value.FloatsAt(block.batch, head, key);
-    if (FirstNonFinite(values, size) == size) continue;
+    const HeadsView& where = call_.value.where;
+    WidenRow(where.kind, where.At(block.batch, call_.dims().KeyValueHead(part.head), key), values.data(), size);
+    if (FirstNonFinite(values.data(), size) == size) continue;
     for (std::int64_t r = 0; r < block.rows.size(); ++r) {
-      if (!call_.rules.Allows(block.batch, block.head, block.rows.begin + r, key)) continue;
-      const float weight = scores_.Row(r)[key - keys.begin];
+      if (!call_.rules.Allows(block.batch, part.head, block.rows.begin + r, key)) continue;
+      const std::int64_t column = key - keys.begin;
+      float weight = scores_.Row(part.tile_row + r)[column];
+      if (bf16) {
+        const auto* halves = reinterpret_cast<const std::byte*>(scores_.Row(part.tile_row + r));
+        WidenRow(TensorKind::kBF16, halves + 2 * column, &weight, 1);
+      }
       for (std::int64_t c = 0; c < size; ++c) {
-        if (!std::isfinite(values[c])) output_.Row(r)[c] += weight * values[c];
+        const float value = values[static_cast<std::size_t>(c)];
+        if (!std::isfinite(value)) output_.Row(part.tile_row + r)[c] += weight * value;
       }
     }
   }
 }
 
+absl::Status Tiles::BlendValues(const QueryBlock& block, Range keys, const Rows& values) {
+  MatmulShape shape;
+  shape.m = block.padded_rows();
+  shape.n = shape.ldc = call_.value.size;
+  shape.k = RoundUp(keys.size(), kTailKeys);
+  shape.lda = scores_.stride;
+  shape.ldb = values.stride;
+  shape.accumulate = true;
+  if (call_.plan.bf16_products) {
+    shape.kind = MatmulKind::kBF16;
+    shape.lda *= 2;  // rows of bfloat16 begin where those of float32 did
+  }
+  if (block.key_value_heads > 1) {
+    shape.batch = block.key_value_heads;
+    shape.a_step = shape.m * shape.lda;
+    shape.b_step = values.step;
+    shape.c_step = shape.m * shape.ldc;
+  }
+  return call_.matmuls.Run(shape, scores_.data, values.data, output_.data);
+}
+
 absl::Status Tiles::Blend(const QueryBlock& block, Range keys) {
   if (call_.targets.empty()) return absl::OkStatus();
-  const std::int64_t size = call_.dims().value_head_size;
-  Matrix<const float> rows = LoadRows(block, call_.value, keys, size, value_padding_);
-  if (call_.spec().precision == ComputePrecision::kBFloat16) {
-    for (std::int64_t r = 0; r < block.padded_rows; ++r) RoundRowToBF16(scores_.Row(r), rows.rows);
-  }
-  bool flawed = false;
-  for (std::int64_t j = 0; call_.spec().allow_non_finite && !flawed && j < rows.rows; ++j) {
-    flawed = FirstNonFinite(rows.Row(j), size) < size;
-  }
-  if (flawed) rows = WithoutNonFinite(rows);
-  const MatmulShape shape{block.padded_rows, size, rows.rows, scores_.stride, rows.stride, size, false, true};
-  absl::Status status = call_.matmuls.Run(shape, scores_.data, rows.data, output_.data);
-  if (flawed) BlendNonFinite(block, keys);
+  Rows values = LoadRows(block, call_.value, keys, value_room_);
+  const bool flawed = call_.spec().allow_non_finite && ZeroNonFinite(block, keys, values);
+  absl::Status status = BlendValues(block, keys, values);
+  for (std::int64_t i = 0; flawed && i < block.parts(); ++i) BlendNonFinite(block, block.Part(i), keys);
   return status;
 }
 
-Tiles::RowEnd Tiles::EndOf(const QueryBlock& block, std::int64_t r) const {
-  const float sum = sums_[r];
-  if (flaws_[r] == kSawNaN) return {{kNaN, kNaN}, kNaN};
+Tiles::RowEnd Tiles::EndOf(std::int64_t head, std::int64_t tile_row) const {
+  const float sum = sums_[tile_row];
+  const float largest = largest_[tile_row];
+  if (flaws_[tile_row] == kSawNaN) return {{kNaN, kNaN}, kNaN};
   if (sum == 0) return {{kNothing, 0}, kNothing};
-  const float log_sum_exp = largest_[r] + std::log(sum);
+  const float log_sum_exp = largest + std::log(sum);
   const std::vector<float>& sinks = call_.spec().sinks;
-  if (sinks.empty()) return {{largest_[r], 1 / sum}, log_sum_exp};
+  if (sinks.empty()) return {{largest, 1 / sum}, log_sum_exp};
   // A sink is one more logit in the denominator, and copies nothing.
-  const float sink = sinks[static_cast<std::size_t>(block.head)];
-  const float most = std::max(largest_[r], sink);
-  const float mine = std::exp(largest_[r] - most);
-  return {{largest_[r], mine / (sum * mine + std::exp(sink - most))}, log_sum_exp};
+  const float sink = sinks[static_cast<std::size_t>(head)];
+  const float most = std::max(largest, sink);
+  const float mine = std::exp(largest - most);
+  return {{largest, mine / (sum * mine + std::exp(sink - most))}, log_sum_exp};
 }
 
-absl::Status Tiles::WriteRow(const QueryBlock& block, std::int64_t r, float factor) {
+absl::Status Tiles::WriteRow(const Tile& row, float* out, float factor) {
   const std::int64_t size = call_.dims().value_head_size;
   const std::vector<float>& gains = call_.spec().head_gains;
-  const float gain = gains.empty() ? 1 : gains[static_cast<std::size_t>(block.head)];
-  const std::int64_t row = block.rows.begin + r;
-  float* out = output_.Row(r);
+  const float gain = gains.empty() ? 1 : gains[static_cast<std::size_t>(row.head)];
   // Switched off is off: not 0 x NaN.
   gain == 0 ? static_cast<void>(std::fill_n(out, size, 0.0F)) : ScaleRow(out, size, factor * gain);
   if (const std::int64_t c = FirstNonFinite(out, size); c < size && !call_.spec().allow_non_finite) {
-    return Overflow(call_.spec().InputField(), "a sum of weighted values", {block.batch, block.head, row, c});
+    return Overflow(call_.spec().InputField(), "a sum of weighted values", {row.batch, row.head, row.rows.begin, c});
   }
   for (const HeadsTarget& target : call_.targets) {
-    NarrowRow(target.where.kind, out, target.At(block.batch, block.head, row), size);
+    NarrowRow(target.where.kind, out, target.At(row.batch, row.head, row.rows.begin), size);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Tiles::FinishPart(const QueryBlock& block, const TilePart& part) {
+  const Dimensions& d = call_.dims();
+  const std::int64_t first = (block.batch * d.query_heads + part.head) * d.query_tokens + block.rows.begin;
+  for (std::int64_t r = 0; r < block.rows.size(); ++r) {
+    const RowEnd end = EndOf(part.head, part.tile_row + r);
+    if (!call_.log_sum_exp.empty()) call_.log_sum_exp.floats()[first + r] = end.log_sum_exp;
+    if (!call_.norms.empty()) call_.norms.data()[first + r] = end.norm;
+    norms_[part.tile_row + r] = end.norm;
+    if (call_.targets.empty()) continue;
+    const std::int64_t row = block.rows.begin + r;
+    const Tile place{block.batch, part.head, {row, row + 1}, {}};
+    if (absl::Status status = WriteRow(place, output_.Row(part.tile_row + r), end.norm.factor); !status.ok()) {
+      return status;
+    }
+  }
+  if (call_.sinks.empty()) return absl::OkStatus();
+  const SinkTimer timer(lane_);
+  for (ScoreSink* sink : call_.sinks) {
+    if (!sink->Wants(block.batch, part.head, block.rows)) continue;
+    sink->OnRowsDone({block.batch, part.head, block.rows, norms_ + part.tile_row});
   }
   return absl::OkStatus();
 }
 
 absl::Status Tiles::Finish(const QueryBlock& block) {
-  const Dimensions& d = call_.dims();
-  const std::int64_t first = (block.batch * d.query_heads + block.head) * d.query_tokens + block.rows.begin;
-  for (std::int64_t r = 0; r < block.rows.size(); ++r) {
-    const RowEnd end = EndOf(block, r);
-    if (!call_.log_sum_exp.empty()) call_.log_sum_exp.floats()[first + r] = end.log_sum_exp;
-    if (!call_.norms.empty()) call_.norms.data()[first + r] = end.norm;
-    norms_[r] = end.norm;
-    if (call_.targets.empty()) continue;
-    if (absl::Status status = WriteRow(block, r, end.norm.factor); !status.ok()) return status;
-  }
-  if (call_.sinks.empty()) return absl::OkStatus();
-  const SinkTimer timer(lane_);
-  for (ScoreSink* sink : call_.sinks) {
-    if (sink->Wants(block.batch, block.head, block.rows)) {
-      sink->OnRowsDone({block.batch, block.head, block.rows, norms_});
-    }
+  for (std::int64_t i = 0; i < block.parts(); ++i) {
+    if (absl::Status status = FinishPart(block, block.Part(i)); !status.ok()) return status;
   }
   return absl::OkStatus();
 }

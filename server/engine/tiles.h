@@ -1,5 +1,5 @@
-// One lane's tiles: a block of query rows, a span of keys and values, their scores and the accumulator, all in the
-// lane's scratch. Naive and flash are two orders of the same steps.
+// One lane's tiles: query rows of one head or of several that share a tile, a span of keys and values, their scores and
+// the accumulator, all in the lane's scratch. Naive and flash are two orders of the same steps.
 #ifndef HEADLIGHT_SERVER_ENGINE_TILES_H_
 #define HEADLIGHT_SERVER_ENGINE_TILES_H_
 
@@ -11,33 +11,54 @@
 
 namespace headlight {
 
-// A block of query rows of one head.
-struct QueryBlock {
-  std::int64_t batch = 0;
-  std::int64_t head = 0;
-  Range rows;
-  std::int64_t padded_rows = 0;
-  Range keys;  // all that any of the rows may see
-
-  std::int64_t padded(std::int64_t count) const { return RoundUp(count, kTailKeys); }
+// Rows of one query head within a tile.
+struct TilePart {
+  std::int64_t head = 0;      // query head
+  std::int64_t tile_row = 0;  // where its first row lies in the tile
 };
 
-// How many query blocks a call has, and which one a task is: blocks of a head are neighbours.
+// What a tile is for: the same query rows of `group` query heads of each of `key_value_heads` key/value heads. Heads of
+// one key/value head lie one below the other; each such stack is padded.
+struct QueryBlock {
+  std::int64_t batch = 0;
+  std::int64_t key_value_head = 0;  // the first
+  std::int64_t key_value_heads = 1;
+  std::int64_t first_in_group = 0;  // among the query heads of a key/value head
+  std::int64_t group = 1;
+  std::int64_t heads_per_group = 1;  // Hq / Hkv
+  Range rows;
+  Range keys;  // all that any of the rows may see
+
+  std::int64_t parts() const { return group * key_value_heads; }
+  std::int64_t stack_rows() const { return group * rows.size(); }
+  std::int64_t padded_rows() const { return RoundUp(stack_rows(), kTailRows); }
+  std::int64_t tile_rows() const { return key_value_heads * padded_rows(); }
+  TilePart Part(std::int64_t i) const {
+    const std::int64_t stack = i / group;
+    const std::int64_t in_stack = i % group;
+    return {(key_value_head + stack) * heads_per_group + first_in_group + in_stack,
+            stack * padded_rows() + in_stack * rows.size()};
+  }
+};
+
+// How many query blocks a call has, and which one a task is: blocks of a key/value head are neighbours.
 std::int64_t QueryBlocks(const CallState& call);
 QueryBlock QueryBlockOf(const CallState& call, std::int64_t task);
+// Some rows of one query head.
+QueryBlock OneHeadBlock(const CallState& call, std::int64_t batch, std::int64_t head, Range rows, Range keys);
 
 // The lane's scratch, cut up: what planner.cc counted.
 class Tiles {
  public:
   Tiles(CallState& call, Lane& lane);
 
-  float* query() const { return query_; }           // [tile rows, D], scaled and turned
-  Matrix<float> scores() const { return scores_; }  // [tile rows, tile keys]
-  Matrix<float> output() const { return output_; }  // [tile rows, Dv]: sums, until divided
-  float* largest() const { return largest_; }       // [tile rows]: the largest score seen
-  float* sums() const { return sums_; }             // [tile rows]: sum of exponentials
+  // Float32, `stride` apart; rows as QueryBlock says.
+  Matrix<float> scores() const { return scores_; }
+  float* largest() const { return largest_; }  // of each row: the largest score seen
+  float* sums() const { return sums_; }        // of each row: sum of exponentials
 
-  // Loads the block's query rows (scaled, turned, padded with zeros) and resets output, largest and sums.
+  // Loads the block's query rows (turned, of the kind that products take, padded with zeros) and resets output, largest
+  // and sums.
   void Start(const QueryBlock& block);
 
   // Scores of the block against a tile of keys: products, softcap, ALiBi, masks. Hands them to the sinks. False: the
@@ -45,54 +66,69 @@ class Tiles {
   // INVALID_ARGUMENT, or with allow_non_finite marks its row and becomes -inf.
   absl::StatusOr<bool> Score(const QueryBlock& block, Range keys);
 
-  // All pairs of the block and a tile of keys at some stage, in scores(). REQUIRES for weights: attention is done.
+  // Score, then one step of the online softmax: what Blend takes is ready. False as Score.
+  absl::StatusOr<bool> Weigh(const QueryBlock& block, Range keys);
+
+  // All pairs of a block of one head and a tile of keys at some stage, in scores(). REQUIRES for weights: attention is
+  // done.
   absl::Status Show(const QueryBlock& block, Range keys, MapStage stage);
 
-  // output += scores (now weights, padded with zeros) x values of the tile.
+  // Makes weights in scores(), padded with zeros, what Blend takes.
+  void NarrowWeights(const QueryBlock& block, Range keys);
+
+  // output += weights x values of the tile.
   absl::Status Blend(const QueryBlock& block, Range keys);
 
-  // Divides the output by the sums, writes it to every target, and tells the sinks the log-sum-exp. INVALID_ARGUMENT
-  // where the output is not finite.
+  // Divides the output by the sums, writes it to every target, and tells the sinks what normalises rows.
+  // INVALID_ARGUMENT where the output is not finite.
   absl::Status Finish(const QueryBlock& block);
 
  private:
-  // Rows of K or V as a matrix of padded(keys) rows: in place where there is no tail, else copied and padded.
-  Matrix<const float> LoadRows(const QueryBlock& block, const HeadsView& heads, Range keys, std::int64_t size,
-                               float* padding) const;
-  Matrix<float> View(const QueryBlock& block, Range keys) const;
+  // K or V of a tile as products take them: [key_value_heads, padded keys, size].
+  struct Rows {
+    const void* data;
+    std::int64_t stride;  // elements from key to key
+    std::int64_t step;    // elements from head to head
+  };
+  // In place where they lie ready and there is no tail, else made in `room`.
+  Rows LoadRows(const QueryBlock& block, const KeyValueRows& from, Range keys, float* room) const;
+  Matrix<float> View(const TilePart& part, Range rows, Range keys) const;
   // scale x Q K^T, and what follows it up to the mask.
   absl::Status Multiply(const QueryBlock& block, Range keys);
   void Softcap(const QueryBlock& block, Range keys);
-  void AddAlibiBias(const QueryBlock& block, Range keys);
+  void AddAlibiBias(const QueryBlock& block, const TilePart& part, Range keys);
+  // Score, but for whether scores of a tile that no mask touches are finite: whoever reads them next sees it too.
+  absl::StatusOr<Verdict> ScoreUnchecked(const QueryBlock& block, Range keys, bool check_full);
+  absl::Status Mask(const Tile& tile, const Matrix<float>& scores);
+  void TellSinks(const QueryBlock& block, const TilePart& part, Range keys);
   // Scores before the mask: those that a row may see and that are not finite are refused, or mark their rows.
-  absl::Status CheckFinite(const Tile& tile, const Matrix<float>& scores);
-  // Scores after the mask: what is not finite and not forbidden marks its row and becomes -inf.
-  void CleanFlawed(const Matrix<float>& scores);
+  absl::Status CheckFinite(const Tile& tile, const Matrix<float>& scores, float* flaws);
   // Values of a tile that are not finite: a copy without them for the product, and their part of it, pair by pair, so
   // that 0 x NaN of a forbidden pair reaches no sum.
-  Matrix<const float> WithoutNonFinite(const Matrix<const float>& rows);
-  void BlendNonFinite(const QueryBlock& block, Range keys);
+  absl::Status BlendValues(const QueryBlock& block, Range keys, const Rows& values);
+  bool ZeroNonFinite(const QueryBlock& block, Range keys, Rows& values);
+  void BlendNonFinite(const QueryBlock& block, const TilePart& part, Range keys);
   // How a row ends: what normalises it, and its log-sum-exp without the sink.
   struct RowEnd {
     RowNorm norm;
     float log_sum_exp;
   };
-  RowEnd EndOf(const QueryBlock& block, std::int64_t r) const;
+  RowEnd EndOf(std::int64_t head, std::int64_t tile_row) const;
+  absl::Status FinishPart(const QueryBlock& block, const TilePart& part);
   // Writes a finished row of output to every target.
-  absl::Status WriteRow(const QueryBlock& block, std::int64_t r, float factor);
-  bool SinksWant(const QueryBlock& block) const;
+  absl::Status WriteRow(const Tile& row, float* out, float factor);
 
   CallState& call_;
   Lane& lane_;
-  float* query_;
-  Matrix<float> scores_;
-  Matrix<float> output_;
-  float* key_padding_;
-  float* value_padding_;
+  float* query_;          // [rows, D], or as many bfloat16
+  Matrix<float> scores_;  // [rows, tile keys]
+  Matrix<float> output_;  // [rows, Dv]: sums, until divided
+  float* key_room_;
+  float* value_room_;
   float* largest_;
   float* sums_;
-  RowNorm* norms_;  // [tile rows], when they are done
-  float* flaws_;    // [tile rows]: what strange scores a row has seen, with allow_non_finite
+  RowNorm* norms_;  // of each row, when they are done
+  float* flaws_;    // of each row: what strange scores it has seen, with allow_non_finite
 };
 
 }  // namespace headlight

@@ -5,8 +5,11 @@
 #include <deque>
 #include <new>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
@@ -48,18 +51,32 @@ void* ThreadScratch(std::size_t bytes) {
   return block.get();
 }
 
+// Rows of `ld` elements, and as many matrices as the batch has, `step` apart.
+memory::desc DescribeMatrix(std::int64_t batch, memory::dims sizes, memory::dims strides, std::int64_t step,
+                            memory::data_type type) {
+  if (batch > 1) {
+    sizes.insert(sizes.begin(), batch);
+    strides.insert(strides.begin(), step);
+  }
+  return {sizes, type, strides};
+}
+
 dnnl::matmul::primitive_desc Describe(const MatmulShape& s) {
-  const memory::desc a({s.m, s.k}, memory::data_type::f32, memory::dims{s.lda, 1});
-  const memory::desc b({s.k, s.n}, memory::data_type::f32,
-                       s.transpose_b ? memory::dims{1, s.ldb} : memory::dims{s.ldb, 1});
-  const memory::desc c({s.m, s.n}, memory::data_type::f32, memory::dims{s.ldc, 1});
+  const auto type = s.kind == MatmulKind::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
+  const memory::desc a = DescribeMatrix(s.batch, {s.m, s.k}, {s.lda, 1}, s.a_step, type);
+  const memory::dims b_strides = s.transpose_b ? memory::dims{1, s.ldb} : memory::dims{s.ldb, 1};
+  const memory::desc b = DescribeMatrix(s.batch, {s.k, s.n}, b_strides, s.b_step, type);
+  const memory::desc c = DescribeMatrix(s.batch, {s.m, s.n}, {s.ldc, 1}, s.c_step, memory::data_type::f32);
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (s.accumulate) {
-    dnnl::post_ops sum;
-    sum.append_sum(1.0F);
-    attributes.set_post_ops(sum);
-  }
+  dnnl::post_ops after;
+#if DNNL_VERSION_MAJOR >= 3
+  if (s.alpha != 1) after.append_eltwise(dnnl::algorithm::eltwise_linear, s.alpha, 0.0F);
+#else
+  if (s.alpha != 1) after.append_eltwise(1.0F, dnnl::algorithm::eltwise_linear, s.alpha, 0.0F);
+#endif
+  if (s.accumulate) after.append_sum(1.0F);
+  attributes.set_post_ops(after);
 #if DNNL_VERSION_MAJOR >= 3
   return {Engine(), a, b, c, attributes};
 #else
@@ -69,23 +86,24 @@ dnnl::matmul::primitive_desc Describe(const MatmulShape& s) {
 
 class DnnlMatmul final : public Matmul {
  public:
-  explicit DnnlMatmul(const MatmulShape& shape) : description_(Describe(shape)), product_(description_) {}
+  explicit DnnlMatmul(const MatmulShape& shape)
+      : description_(Describe(shape)),
+        product_(description_),
+        scratch_bytes_(description_.scratchpad_desc().get_size()) {}
 
-  absl::Status Run(const float* a, const float* b, float* c) const override {
+  absl::Status Run(const void* a, const void* b, float* c) const override {
     UseOneThread();
     try {
       thread_local dnnl::stream stream(Engine());
+      std::unique_ptr<Arguments> arguments = Take();
       // oneDNN takes all memory as mutable; it does not write to sources.
-      const memory source(description_.src_desc(), Engine(), const_cast<float*>(a));
-      const memory weights(description_.weights_desc(), Engine(), const_cast<float*>(b));
-      const memory result(description_.dst_desc(), Engine(), c);
-      const memory scratch(description_.scratchpad_desc(), Engine(),
-                           ThreadScratch(description_.scratchpad_desc().get_size()));
-      product_.execute(stream, {{DNNL_ARG_SRC, source},
-                                {DNNL_ARG_WEIGHTS, weights},
-                                {DNNL_ARG_DST, result},
-                                {DNNL_ARG_SCRATCHPAD, scratch}});
+      arguments->a.set_data_handle(const_cast<void*>(a));
+      arguments->b.set_data_handle(const_cast<void*>(b));
+      arguments->c.set_data_handle(c);
+      arguments->scratch.set_data_handle(ThreadScratch(scratch_bytes_));
+      product_.execute(stream, arguments->by_name);
       stream.wait();
+      GiveBack(arguments);
     } catch (const dnnl::error& error) {
       return absl::InternalError(absl::StrCat("oneDNN matmul: ", error.what()));
     }
@@ -93,8 +111,43 @@ class DnnlMatmul final : public Matmul {
   }
 
  private:
+  // Memory objects are dear to make, and one run at a time can use them.
+  struct Arguments {
+    memory a, b, c, scratch;
+    std::unordered_map<int, memory> by_name;
+  };
+
+  std::unique_ptr<Arguments> Take() const {
+    {
+      const absl::MutexLock lock(&mutex_);
+      if (!idle_.empty()) {
+        std::unique_ptr<Arguments> taken = std::move(idle_.back());
+        idle_.pop_back();
+        return taken;
+      }
+    }
+    auto made = std::make_unique<Arguments>();
+    made->a = memory(description_.src_desc(), Engine(), nullptr);
+    made->b = memory(description_.weights_desc(), Engine(), nullptr);
+    made->c = memory(description_.dst_desc(), Engine(), nullptr);
+    made->scratch = memory(description_.scratchpad_desc(), Engine(), nullptr);
+    made->by_name = {{DNNL_ARG_SRC, made->a},
+                     {DNNL_ARG_WEIGHTS, made->b},
+                     {DNNL_ARG_DST, made->c},
+                     {DNNL_ARG_SCRATCHPAD, made->scratch}};
+    return made;
+  }
+
+  void GiveBack(std::unique_ptr<Arguments>& arguments) const {
+    const absl::MutexLock lock(&mutex_);
+    idle_.push_back(std::move(arguments));
+  }
+
   dnnl::matmul::primitive_desc description_;
   dnnl::matmul product_;
+  std::size_t scratch_bytes_;
+  mutable absl::Mutex mutex_;
+  mutable std::vector<std::unique_ptr<Arguments>> idle_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
@@ -138,14 +191,20 @@ absl::StatusOr<std::shared_ptr<const Matmul>> MatmulCache::Get(const MatmulShape
   return kept;
 }
 
-absl::Status MatmulCache::Run(const MatmulShape& shape, const float* a, const float* b, float* c) {
+absl::Status MatmulCache::Run(const MatmulShape& shape, const void* a, const void* b, float* c) {
   const auto product = Get(shape);
   return product.ok() ? (*product)->Run(a, b, c) : product.status();
 }
 
+bool MultipliesBF16() {
+  // Each isa's number holds the bits of those that it includes.
+  constexpr auto kBF16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kBF16) == kBF16;
+}
+
 absl::Status CapMatmulTarget(CpuTarget target) {
   dnnl::cpu_isa cap = dnnl::cpu_isa::sse41;
-  if (target == CpuTarget::kAvx512) cap = dnnl::cpu_isa::avx512_core;
+  if (target == CpuTarget::kAvx512) cap = dnnl::cpu_isa::avx512_core_bf16;
   if (target == CpuTarget::kAvx2) cap = dnnl::cpu_isa::avx2;
   if (target == CpuTarget::kNeon) return absl::OkStatus();
   if (dnnl::set_max_cpu_isa(cap) == dnnl::status::success) return absl::OkStatus();

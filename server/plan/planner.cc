@@ -20,10 +20,14 @@ constexpr std::int64_t kMapOverhead = 64;
 constexpr std::int64_t kAnswerOverhead = 512;
 constexpr std::int64_t kStatisticsBytes = 96;  // of one head
 
-// Scratch of one lane in the attention phase: Q tile, scores, accumulator, padded K and V tiles, five numbers a row.
-std::int64_t AttentionScratch(const Dimensions& d, TileSize tile) {
-  return kFloat * (tile.query_rows * (d.head_size + tile.keys + d.value_head_size + 5) +
-                   tile.keys * (d.head_size + d.value_head_size));
+// Rows of a tile's scores: its stacks of heads, padded each.
+std::int64_t TileRows(TileSize tile, TileHeads heads) { return tile.query_rows * heads.key_value_heads; }
+
+// Scratch of one lane in the attention phase: Q tile, scores, accumulator, K and V of a tile where they do not lie
+// ready (and room for one row more, which is narrowed in place), five numbers a row.
+std::int64_t AttentionScratch(const Dimensions& d, TileSize tile, TileHeads heads) {
+  return kFloat * (TileRows(tile, heads) * (d.head_size + tile.keys + d.value_head_size + 5) +
+                   (tile.keys * heads.key_value_heads + 1) * (d.head_size + d.value_head_size));
 }
 
 // Scratch of one lane in a projection: padded input rows and one block of results.
@@ -61,23 +65,29 @@ std::int64_t ProjectionBytes(const ProblemSpec& spec) {
   return floats * kFloat;
 }
 
-std::int64_t PackedBytes(const ProblemSpec& spec) {
-  const Dimensions& d = spec.dims;
-  std::int64_t floats = 0;
-  const bool rotary = spec.position.kind == PositionKind::kRotary;
+std::int64_t RotaryBytes(const ProblemSpec& spec) {
+  if (spec.position.kind != PositionKind::kRotary) return 0;
   const auto rows = [](const std::vector<std::int64_t>& positions, std::int64_t tokens) {
     return positions.empty() ? tokens : static_cast<std::int64_t>(positions.size());
   };
-  if (rotary) {
-    floats += (rows(spec.position.query_positions, d.query_tokens) + rows(spec.position.key_positions, d.key_tokens)) *
-              spec.position.rotary_size;
-  }
-  if (!spec.projection.has_value()) {
-    const bool widen = spec.kind != TensorKind::kF32 || spec.precision == ComputePrecision::kBFloat16;
-    if (widen || rotary) floats += d.batch * d.key_value_heads * d.key_tokens * d.head_size;
-    if (widen) floats += d.batch * d.key_value_heads * d.key_tokens * d.value_head_size;
-  }
-  return floats * kFloat;
+  return (rows(spec.position.query_positions, spec.dims.query_tokens) +
+          rows(spec.position.key_positions, spec.dims.key_tokens)) *
+         spec.position.rotary_size * kFloat;
+}
+
+// K and V made ready up front: what products cannot take as it came.
+std::int64_t PackedBytes(const ProblemSpec& spec, bool bf16) {
+  const Dimensions& d = spec.dims;
+  // Projected rows are float32, and are turned and rounded where they are.
+  const bool ready = spec.projection.has_value() ? !bf16 : spec.kind == (bf16 ? TensorKind::kBF16 : TensorKind::kF32);
+  const bool turned = !spec.projection.has_value() && spec.position.kind == PositionKind::kRotary;
+  const bool rounded = spec.precision == ComputePrecision::kBFloat16 && !bf16 && !spec.projection.has_value();
+  const std::int64_t rows = d.batch * d.key_value_heads * d.key_tokens;
+  const std::int64_t width = bf16 ? 2 : kFloat;
+  std::int64_t bytes = 0;
+  if (!ready || turned || rounded) bytes += rows * width * d.head_size;
+  if (!ready || rounded) bytes += rows * width * d.value_head_size;
+  return bytes;
 }
 
 // What verification keeps beside a lane's scratch: keys, values and rows in double, and what is seeded once more.
@@ -149,22 +159,48 @@ std::int64_t ResponseBytes(const ProblemSpec& spec) {
 std::pair<Algorithm, absl::string_view> ChooseAlgorithm(const ProblemSpec& spec, TileSize tile) {
   if (spec.algorithm.has_value()) return {*spec.algorithm, "asked for"};
   if (spec.dims.query_tokens <= tile.query_rows && spec.dims.key_tokens <= tile.keys) {
-    return {Algorithm::kNaive, "the grid of a head fits one tile: there is nothing to save"};
+    return {Algorithm::kFlash, "the grid of a head fits one tile, and flash goes over it once"};
   }
   return {Algorithm::kFlash, "the grid of a head is larger than a tile: flash never holds it"};
 }
 
+constexpr std::int64_t kMaxLaneBytes = std::int64_t{1} << 20;
+
 }  // namespace
 
-TileSize ChooseTile(const ProblemSpec& spec) {
+TileSize ChooseTile(const ProblemSpec& spec, bool bf16) {
+  struct Row {
+    bool diagonal;  // rules along the diagonal make partial tiles: smaller ones waste less
+    bool bf16;      // products take half the time: more rows to a pass over the keys
+    std::int64_t query_rows;
+    std::int64_t keys;
+  };
+  constexpr Row kTable[] = {
+      {false, false, 128, 512}, {false, true, 256, 512}, {true, false, 128, 256}, {true, true, 128, 256}};
+  const Row& row = *std::find_if(std::begin(kTable), std::end(kTable), [&](const Row& r) {
+    return r.diagonal != spec.mask.offsets.empty() && r.bf16 == bf16;
+  });
   const Dimensions& d = spec.dims;
   const std::int64_t widest = std::max(d.head_size, d.value_head_size);
-  // Rules along the diagonal make partial tiles: narrower ones waste less.
-  const std::int64_t most = spec.mask.offsets.empty() ? 512 : 256;
-  // A tile of K or V stays within 32,768 floats: what one lane holds then stays under 1 MiB for every head size.
-  const std::int64_t keys = std::clamp<std::int64_t>(32768 / widest / 64 * 64, 64, most);
-  return {std::min<std::int64_t>(64, RoundUp(d.query_tokens, kTailRows)),
-          std::min(keys, RoundUp(d.key_tokens, kTailKeys))};
+  // A tile of K or V stays within 32,768 numbers, and what one lane holds within 1 MiB, for every head size.
+  const std::int64_t keys = std::clamp<std::int64_t>(32768 / widest / 64 * 64, 64, row.keys);
+  TileSize tile{row.query_rows, keys};
+  while (AttentionScratch(d, tile, {}) > kMaxLaneBytes) tile.query_rows /= 2;
+  return {std::min(tile.query_rows, RoundUp(d.query_tokens, kTailRows)),
+          std::min(tile.keys, RoundUp(d.key_tokens, kTailKeys))};
+}
+
+TileHeads ChooseTileHeads(const ProblemSpec& spec, TileSize tile) {
+  constexpr std::int64_t kRows = 128;  // from here on a product runs at full speed
+  const Dimensions& d = spec.dims;
+  TileHeads heads;
+  const std::int64_t group = d.query_heads / d.key_value_heads;
+  heads.group = std::clamp<std::int64_t>(kRows / d.query_tokens, 1, group);
+  if (heads.group < group || d.key_tokens > tile.keys) return heads;
+  tile.query_rows = RoundUp(heads.group * d.query_tokens, kTailRows);
+  heads.key_value_heads = std::clamp<std::int64_t>(kRows / tile.query_rows, 1, d.key_value_heads);
+  while (heads.key_value_heads > 1 && AttentionScratch(d, tile, heads) > kMaxLaneBytes / 2) --heads.key_value_heads;
+  return heads;
 }
 
 std::int64_t ProjectionFlops(const ProblemSpec& spec) {
@@ -185,21 +221,27 @@ std::int64_t ReferenceScratch(const ProblemSpec& spec) {
   return doubles;
 }
 
-ExecutionPlan DraftPlan(ProblemSpec checked) {
+ExecutionPlan DraftPlan(ProblemSpec checked, Processor processor) {
   ExecutionPlan plan(std::move(checked));
   const ProblemSpec& spec = plan.spec;
   const Dimensions& d = spec.dims;
-  plan.tile = ChooseTile(spec);
+  plan.bf16_products = spec.precision == ComputePrecision::kBFloat16 && processor.multiplies_bf16;
+  plan.tile = ChooseTile(spec, plan.bf16_products);
+  plan.tile_heads = ChooseTileHeads(spec, plan.tile);
+  plan.tile.query_rows = std::max(
+      plan.tile.query_rows, RoundUp(plan.tile_heads.group * std::min(d.query_tokens, plan.tile.query_rows), kTailRows));
   std::tie(plan.algorithm, plan.reason) = ChooseAlgorithm(spec, plan.tile);
   plan.score_grid_bytes = d.batch * d.query_heads * d.query_tokens * d.key_tokens * kFloat;
-  plan.bytes.scratch_per_lane = AttentionScratch(d, plan.tile);
+  plan.bytes.scratch_per_lane = AttentionScratch(d, plan.tile, plan.tile_heads);
   if (plan.algorithm == Algorithm::kNaive) plan.bytes.grid = plan.score_grid_bytes;
   if (spec.outputs.SweepsWeights()) plan.bytes.row_norms = d.batch * d.query_heads * d.query_tokens * 2 * kFloat;
   if (spec.outputs.verify_rows > 0) {
     plan.bytes.verification = VerificationBytes(spec);
     plan.bytes.verification_per_lane = ReferenceScratch(spec) * kDouble;
   }
-  plan.bytes.packed = PackedBytes(spec);
+  const std::int64_t packed = PackedBytes(spec, plan.bf16_products);
+  plan.packs = packed > 0 && packed <= kMaxPackedBytes;
+  plan.bytes.packed = RotaryBytes(spec) + (plan.packs ? packed : 0);
   if (spec.projection.has_value()) {
     plan.projection_blocks = ChooseProjectionBlocks(spec);
     plan.bytes.projection = ProjectionBytes(spec);
@@ -235,8 +277,8 @@ std::vector<Violation> ExceededLimits(const ExecutionPlan& plan, const Limits& l
   return exceeded;
 }
 
-absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits) {
-  ExecutionPlan plan = DraftPlan(std::move(checked));
+absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits, Processor processor) {
+  ExecutionPlan plan = DraftPlan(std::move(checked), processor);
   const std::vector<Violation> exceeded = ExceededLimits(plan, limits);
   if (exceeded.empty()) return plan;
   // An answer that is too large is told by itself: only then nothing but `outputs` has to change.

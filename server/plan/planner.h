@@ -15,6 +15,11 @@
 
 namespace headlight {
 
+// What the processor brings that changes a plan.
+struct Processor {
+  bool multiplies_bf16 = false;  // products of bfloat16 of its own
+};
+
 // A tile of scores. Tails are padded with zeros to multiples of kTailRows and kTailKeys, so few shapes occur.
 struct TileSize {
   std::int64_t query_rows = 0;
@@ -22,6 +27,14 @@ struct TileSize {
 };
 inline constexpr std::int64_t kTailRows = 16;
 inline constexpr std::int64_t kTailKeys = 16;
+
+// Heads that share a tile where the tokens of one alone would leave it empty: `group` query heads of one key/value head
+// lie one below the other, as rows that meet the same keys, and `key_value_heads` such stacks side by side are one
+// product of a batch. Never heads of different batches.
+struct TileHeads {
+  std::int64_t group = 1;
+  std::int64_t key_value_heads = 1;
+};
 
 // Blocks of a projection: fixed height (tails padded), columns so that one block stays under a millisecond.
 struct ProjectionBlocks {
@@ -36,7 +49,7 @@ struct WorkspaceBytes {
   std::int64_t row_norms = 0;              // largest score and sum of every row, where maps are made after attention
   std::int64_t verification = 0;           // verify_rows: keys, values and results in double
   std::int64_t verification_per_lane = 0;  // its scratch, after attention's is given back
-  std::int64_t packed = 0;                 // widened or turned K and V, rotary tables
+  std::int64_t packed = 0;                 // K and V widened, narrowed or turned up front, rotary tables
   std::int64_t projection = 0;             // widened embeddings and weights, Q, K, V, concatenation
 };
 
@@ -46,6 +59,9 @@ class ExecutionPlan {
   Algorithm algorithm = Algorithm::kFlash;
   absl::string_view reason;  // why this algorithm; static text
   TileSize tile;
+  TileHeads tile_heads;
+  bool bf16_products = false;  // Q, K, V and P are multiplied as bfloat16; else as float32, rounded where asked for
+  bool packs = false;          // K and V of another kind than products take, or turned, are made once, not by tile
   ProjectionBlocks projection_blocks;
   WorkspaceBytes bytes;
   std::int64_t flops = 0;             // 2 x visible pairs x Hq x (D + Dv), and 2 x rows x fan-in x fan-out
@@ -61,21 +77,26 @@ class ExecutionPlan {
 
  private:
   explicit ExecutionPlan(ProblemSpec checked) : spec(std::move(checked)) {}
-  friend ExecutionPlan DraftPlan(ProblemSpec spec);
+  friend ExecutionPlan DraftPlan(ProblemSpec spec, Processor processor);
 };
 
 // What the problem would take, whatever the limits are.
-ExecutionPlan DraftPlan(ProblemSpec spec);
+ExecutionPlan DraftPlan(ProblemSpec spec, Processor processor);
 
 // Limits that the plan exceeds: FLOPs, workspace, the answer.
 std::vector<Violation> ExceededLimits(const ExecutionPlan& plan, const Limits& limits);
 
 // The third stage of a call.
 // Errors: INVALID_ARGUMENT with REQUEST_TOO_EXPENSIVE (FLOPs, workspace) or RESPONSE_TOO_LARGE.
-absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec spec, const Limits& limits);
+absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec spec, const Limits& limits, Processor processor);
 
-// The tile of a problem, from a fixed table; both algorithms use it.
-TileSize ChooseTile(const ProblemSpec& spec);
+// The tile of a problem, from a fixed table; both algorithms use it. `bf16`: products are of bfloat16.
+TileSize ChooseTile(const ProblemSpec& spec, bool bf16);
+// Which heads share it.
+TileHeads ChooseTileHeads(const ProblemSpec& spec, TileSize tile);
+
+// Packed K and V of a call take at most this; beyond it they are made tile by tile.
+inline constexpr std::int64_t kMaxPackedBytes = std::int64_t{16} << 20;
 
 // FLOPs of the four projections; 0 for Q, K, V input.
 std::int64_t ProjectionFlops(const ProblemSpec& spec);

@@ -11,6 +11,8 @@
 namespace headlight {
 namespace {
 
+Processor ThisProcessor() { return {MultipliesBF16()}; }
+
 AttendRecord RecordOf(const ExecutionPlan& plan, const ExecutionRecord& record) {
   const Dimensions& d = plan.spec.dims;
   AttendRecord out;
@@ -47,7 +49,7 @@ absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
   const DecodedCall decoded = Decode(request);
   absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded.request, shared_.limits);
   if (!spec.ok()) return spec.status();
-  absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), shared_.limits);
+  absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), shared_.limits, ThisProcessor());
   if (!plan.ok()) return plan.status();
   plan_ = *std::move(plan);
   data_ = decoded.data;
@@ -107,11 +109,11 @@ absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& requ
     return absl::OkStatus();
   }
   if (!spec.ok()) return within;
-  const ExecutionPlan plan = DraftPlan(*spec);
+  const ExecutionPlan plan = DraftPlan(*spec, ThisProcessor());
   spec->algorithm = Algorithm::kNaive;
-  const ExecutionPlan naive = DraftPlan(*spec);
+  const ExecutionPlan naive = DraftPlan(*spec, ThisProcessor());
   spec->algorithm = Algorithm::kFlash;
-  const ExecutionPlan flash = DraftPlan(*spec);
+  const ExecutionPlan flash = DraftPlan(*spec, ThisProcessor());
   for (Violation& violation : ExceededLimits(plan, shared.limits)) exceeded.push_back(std::move(violation));
   if (spec->outputs.verify_rows > 0) {
     const auto rows = PlanVerification(*spec, shared.limits);
@@ -132,7 +134,7 @@ absl::Status CompareCall::Accept(const Request& request, absl::Time deadline) {
   reference_ = *reference;
   for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
     spec->algorithm = algorithm;
-    absl::StatusOr<ExecutionPlan> plan = MakePlan(*spec, shared_.limits);
+    absl::StatusOr<ExecutionPlan> plan = MakePlan(*spec, shared_.limits, ThisProcessor());
     if (!plan.ok()) return plan.status();
     (algorithm == Algorithm::kNaive ? naive_ : flash_) = *std::move(plan);
   }

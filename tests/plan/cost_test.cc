@@ -100,7 +100,7 @@ TEST(Scratch, OfALaneStaysUnderOneMebibyteForEveryHeadSize) {
       for (std::int64_t dv = 1; dv <= 512; dv += causal ? 7 : 1) {
         spec.dims.head_size = d;
         spec.dims.value_head_size = dv;
-        const ExecutionPlan plan = MakePlan(spec, limits).value();
+        const ExecutionPlan plan = MakePlan(spec, limits, {}).value();
         const std::int64_t rows = plan.tile.query_rows;
         const std::int64_t held = rows * (d + dv + plan.tile.keys + 2) + plan.tile.keys * (d + dv);
         ASSERT_GE(plan.bytes.scratch_per_lane, held * 4) << d << " " << dv;

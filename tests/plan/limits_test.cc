@@ -6,7 +6,7 @@ namespace headlight {
 namespace {
 
 absl::Status StatusOf(const ProblemRequest& request, const Limits& limits = Limits()) {
-  return MakePlan(Checked(request), limits).status();
+  return MakePlan(Checked(request), limits, {}).status();
 }
 
 void ExpectTooExpensive(const absl::Status& status, const std::vector<std::string>& fields) {
@@ -73,13 +73,13 @@ TEST(MakePlan, CountsTheLargestProblemWithoutOverflow) {
   request.outputs.head_outputs = true;
   for (MapForm& map : request.outputs.maps) map.rows.assign(64, Range{0, 16384});
   const ProblemSpec spec = CheckProblem(request, limits).value();
-  const absl::StatusOr<ExecutionPlan> plan = MakePlan(spec, limits);
+  const absl::StatusOr<ExecutionPlan> plan = MakePlan(spec, limits, {});
   EXPECT_EQ(DetailsOf(plan.status()).reason, ErrorReason::kResponseTooLarge);
   const std::int64_t maps = std::int64_t{64} * 128 * 8 * 64 * (std::int64_t{16384} * 16384 * 4 + 64);
   EXPECT_EQ(DetailsOf(plan.status()).metadata.at("response_bytes"),
             absl::StrCat(maps + std::int64_t{64} * 128 * 16384 * 512 * 4 * 2 + 512));
   Limits usual;
-  EXPECT_EQ(DetailsOf(MakePlan(spec, usual).status()).violations[0].got,
+  EXPECT_EQ(DetailsOf(MakePlan(spec, usual, {}).status()).violations[0].got,
             absl::StrCat(2 * std::int64_t{64} * 16384 * 16384 * 128 * 1024, " FLOPs"));
 }
 

@@ -2,7 +2,9 @@
 #include "server/plan/planner.h"
 
 #include <future>
+#include <string>
 
+#include "absl/strings/str_cat.h"
 #include "tests/plan/plans.h"
 
 namespace headlight {
@@ -10,33 +12,37 @@ namespace {
 
 struct TileCase {
   std::int64_t tq, tk, d, dv;
-  bool causal;
+  bool causal, bf16;
   std::int64_t rows, keys;
 };
 
-// 64 rows; 512 keys, 256 where causal; K and V tiles of at most 32,768 floats; tails in steps of 16.
+// 128 rows (256 in bfloat16, where nothing lies along the diagonal); 512 keys, 256 where causal; K and V tiles of at
+// most 32,768 numbers; a lane's scratch of at most 1 MiB; tails in steps of 16.
 const TileCase kTiles[] = {
-    {4096, 4096, 64, 64, false, 64, 512},  // the common ones
-    {4096, 4096, 64, 64, true, 64, 256},   {4096, 4096, 128, 128, false, 64, 256},
-    {4096, 4096, 128, 128, true, 64, 256}, {4096, 4096, 1, 1, false, 64, 512},    // narrow heads gain nothing
-    {4096, 4096, 1, 1, true, 64, 256},     {4096, 4096, 65, 65, false, 64, 448},  // wide ones shrink the tile
-    {4096, 4096, 80, 80, false, 64, 384},  {4096, 4096, 96, 96, false, 64, 320},
-    {4096, 4096, 129, 129, true, 64, 192}, {4096, 4096, 256, 256, false, 64, 128},
-    {4096, 4096, 512, 512, false, 64, 64}, {4096, 4096, 512, 512, true, 64, 64},
-    {4096, 4096, 64, 512, false, 64, 64},                                  // the wider of the two decides
-    {4096, 4096, 512, 64, false, 64, 64},  {1, 1, 64, 64, false, 16, 16},  // no larger than the problem, rounded up
-    {16, 16, 64, 64, false, 16, 16},       {17, 17, 64, 64, false, 32, 32},
-    {48, 100, 64, 64, false, 48, 112},     {49, 497, 64, 64, false, 64, 512},
-    {63, 511, 64, 64, false, 64, 512},     {64, 512, 64, 64, false, 64, 512},
-    {65, 513, 64, 64, false, 64, 512},     {1, 16384, 64, 64, false, 16, 512},
-    {16384, 1, 64, 64, true, 64, 16},      {5, 255, 64, 64, true, 16, 256},
+    {4096, 4096, 64, 64, false, false, 128, 512},  // the common ones
+    {4096, 4096, 64, 64, true, false, 128, 256},   {4096, 4096, 64, 64, false, true, 256, 512},
+    {4096, 4096, 64, 64, true, true, 128, 256},    {4096, 4096, 128, 128, false, false, 128, 256},
+    {4096, 4096, 128, 128, true, false, 128, 256}, {4096, 4096, 128, 128, false, true, 256, 256},
+    {4096, 4096, 1, 1, false, false, 128, 512},  // narrow heads gain nothing
+    {4096, 4096, 1, 1, true, false, 128, 256},     {4096, 4096, 65, 65, false, false, 128, 448},  // wide ones shrink it
+    {4096, 4096, 80, 80, false, false, 128, 384},  {4096, 4096, 96, 96, false, false, 128, 320},
+    {4096, 4096, 129, 129, true, false, 128, 192}, {4096, 4096, 256, 256, false, false, 128, 128},
+    {4096, 4096, 512, 512, false, false, 128, 64}, {4096, 4096, 512, 512, true, false, 128, 64},
+    {4096, 4096, 512, 512, false, true, 128, 64},  // 256 rows would not fit 1 MiB
+    {4096, 4096, 64, 512, false, false, 128, 64},  // the wider of the two decides
+    {4096, 4096, 512, 64, false, false, 128, 64},  {1, 1, 64, 64, false, false, 16, 16},  // no larger than the problem
+    {16, 16, 64, 64, false, false, 16, 16},        {17, 17, 64, 64, false, false, 32, 32},
+    {48, 100, 64, 64, false, false, 48, 112},      {113, 497, 64, 64, false, false, 128, 512},
+    {127, 511, 64, 64, false, false, 128, 512},    {128, 512, 64, 64, false, false, 128, 512},
+    {129, 513, 64, 64, false, false, 128, 512},    {1, 16384, 64, 64, false, false, 16, 512},
+    {16384, 1, 64, 64, true, false, 128, 16},      {5, 255, 64, 64, true, false, 16, 256},
 };
 
 TEST(ChooseTile, FollowsItsTable) {
   for (const TileCase& row : kTiles) {
     ProblemRequest request = HeadMajorRequest({1, 1, 1, row.tq, row.tk, row.d, row.dv});
     if (row.causal) request = Causal(request);
-    const TileSize tile = ChooseTile(Checked(request));
+    const TileSize tile = ChooseTile(Checked(request), row.bf16);
     EXPECT_EQ(tile.query_rows, row.rows) << row.tq << " rows, D " << row.d;
     EXPECT_EQ(tile.keys, row.keys) << row.tk << " keys, D " << row.d << " Dv " << row.dv << " causal " << row.causal;
   }
@@ -48,7 +54,7 @@ TEST(ChooseTile, IsAWholeNumberOfTailsForEveryHeadSize) {
     for (const std::int64_t tokens : {1, 15, 16, 17, 64, 65, 300, 16384}) {
       spec.dims.head_size = spec.dims.value_head_size = d;
       spec.dims.query_tokens = spec.dims.key_tokens = tokens;
-      const TileSize tile = ChooseTile(spec);
+      const TileSize tile = ChooseTile(spec, false);
       ASSERT_TRUE(tile.query_rows >= kTailRows && tile.query_rows % kTailRows == 0) << d << " " << tokens;
       ASSERT_TRUE(tile.keys >= kTailKeys && tile.keys % kTailKeys == 0) << d << " " << tokens;
     }
@@ -57,7 +63,7 @@ TEST(ChooseTile, IsAWholeNumberOfTailsForEveryHeadSize) {
 
 // Bits must not depend on how many heads or batches a call brings, nor on who asked for which algorithm or output.
 TEST(ChooseTile, IgnoresBatchHeadsAlgorithmAndOutputs) {
-  const TileSize expected = ChooseTile(Checked(OneHead(700, 80)));
+  const TileSize expected = ChooseTile(Checked(OneHead(700, 80)), false);
   for (const std::int64_t batch : {1, 3}) {
     for (const std::int64_t heads : {1, 6, 128}) {
       for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
@@ -65,7 +71,7 @@ TEST(ChooseTile, IgnoresBatchHeadsAlgorithmAndOutputs) {
         request.algorithm = algorithm;
         request.outputs.log_sum_exp = batch > 1;
         request.outputs.maps.resize(heads > 1 ? 1 : 0);
-        const TileSize tile = ChooseTile(Checked(request));
+        const TileSize tile = ChooseTile(Checked(request), false);
         EXPECT_EQ(tile.query_rows, expected.query_rows);
         EXPECT_EQ(tile.keys, expected.keys);
       }
@@ -84,27 +90,69 @@ TEST(MakePlan, TakesTheAlgorithmThatIsAskedFor) {
   }
 }
 
-TEST(MakePlan, ChoosesNaiveWhereTheGridOfAHeadFitsOneTile) {
+struct HeadsCase {
+  std::int64_t hq, hkv, tq, tk;
+  std::int64_t group, key_value_heads, rows;  // rows: of the tile, one stack
+};
+
+// Query heads of one key/value head share a tile while their rows fit 128; whole stacks lie side by side up to 128
+// rows, where the keys are one tile.
+const HeadsCase kHeads[] = {
+    {8, 8, 512, 512, 1, 1, 128},  // a head fills its tiles
+    {8, 8, 128, 128, 1, 1, 128}, {8, 8, 65, 65, 1, 1, 80},    {8, 8, 64, 64, 1, 2, 64}, {8, 8, 16, 16, 1, 8, 16},
+    {8, 8, 1, 64, 1, 8, 16},     {8, 8, 1, 512, 1, 1, 16},    {8, 8, 1, 513, 1, 1, 16},  // two tiles of keys
+    {8, 2, 1, 4096, 4, 1, 16},   {71, 1, 1, 4096, 71, 1, 80},  // grouped and multi-query decoding
+    {8, 2, 32, 4096, 4, 1, 128}, {8, 1, 32, 4096, 4, 1, 128},  // half of the group at a time
+    {8, 2, 16, 16, 4, 2, 64},    {8, 2, 200, 200, 1, 1, 128},
+};
+
+TEST(ChooseTileHeads, FollowsItsTable) {
+  for (const HeadsCase& row : kHeads) {
+    const ExecutionPlan plan = PlanOf(HeadMajorRequest({2, row.hq, row.hkv, row.tq, row.tk, 64, 64}));
+    const std::string name = absl::StrCat(row.hq, "/", row.hkv, " heads, ", row.tq, " x ", row.tk);
+    EXPECT_EQ(plan.tile_heads.group, row.group) << name;
+    EXPECT_EQ(plan.tile_heads.key_value_heads, row.key_value_heads) << name;
+    EXPECT_EQ(plan.tile.query_rows, row.rows) << name;
+    EXPECT_LE(plan.bytes.scratch_per_lane, std::int64_t{1} << 20) << name;
+  }
+}
+
+TEST(MakePlan, ChoosesFlashAndSaysWhatThatSaves) {
   struct Row {
     std::int64_t tq, tk, d;
-    bool causal;
-    Algorithm expected;
+    bool causal, one_tile;
   };
-  const Row rows[] = {{1, 1, 64, false, Algorithm::kNaive},    {64, 512, 64, false, Algorithm::kNaive},
-                      {65, 512, 64, false, Algorithm::kFlash}, {64, 513, 64, false, Algorithm::kFlash},
-                      {64, 256, 64, true, Algorithm::kNaive},  {64, 257, 64, true, Algorithm::kFlash},
-                      {64, 64, 512, false, Algorithm::kNaive}, {64, 65, 512, false, Algorithm::kFlash},
-                      {4096, 1, 64, false, Algorithm::kFlash}};
+  const Row rows[] = {{1, 1, 64, false, true},     {128, 512, 64, false, true}, {129, 512, 64, false, false},
+                      {64, 513, 64, false, false}, {64, 256, 64, true, true},   {64, 257, 64, true, false},
+                      {64, 64, 512, false, true},  {64, 65, 512, false, false}, {4096, 1, 64, false, false}};
   for (const Row& row : rows) {
-    for (const std::int64_t heads : {1, 64}) {  // what one head is decides, not how many there are
-      ProblemRequest request = HeadMajorRequest({2, heads, 1, row.tq, row.tk, row.d, row.d});
+    for (const std::int64_t heads : {1, 64}) {
+      ProblemRequest request = HeadMajorRequest({2, heads, heads, row.tq, row.tk, row.d, row.d});
       if (row.causal) request = Causal(request);
       const ExecutionPlan plan = PlanOf(request);
-      EXPECT_EQ(plan.algorithm, row.expected) << row.tq << " x " << row.tk << " D " << row.d;
-      EXPECT_NE(plan.reason.find(row.expected == Algorithm::kNaive ? "fits one tile" : "larger than a tile"),
-                absl::string_view::npos);
+      EXPECT_EQ(plan.algorithm, Algorithm::kFlash) << row.tq << " x " << row.tk << " D " << row.d;
+      EXPECT_NE(plan.reason.find(row.one_tile ? "fits one tile" : "larger than a tile"), absl::string_view::npos)
+          << row.tq << " x " << row.tk << " D " << row.d;
     }
   }
+}
+
+// What products take is made once where it fits 16 MiB, else by tile.
+TEST(MakePlan, PacksUpToABound) {
+  const std::int64_t fits = kMaxPackedBytes / (2 * 64 * 4);  // tokens of one head of 64, K and V in float32
+  const auto plan = [](std::int64_t tokens, TensorKind kind, bool bf16) {
+    ProblemSpec spec = Checked(HeadMajorRequest({1, 1, 1, 16, 16, 64, 64}, kind));
+    spec.precision = bf16 ? ComputePrecision::kBFloat16 : ComputePrecision::kFloat32;
+    spec.dims.key_tokens = tokens;
+    return DraftPlan(spec, {bf16});
+  };
+  EXPECT_FALSE(plan(fits, TensorKind::kF32, false).packs);
+  EXPECT_TRUE(plan(fits, TensorKind::kBF16, false).packs);
+  EXPECT_EQ(plan(fits, TensorKind::kBF16, false).bytes.packed, kMaxPackedBytes);
+  EXPECT_FALSE(plan(fits + 1, TensorKind::kBF16, false).packs);
+  EXPECT_EQ(plan(fits + 1, TensorKind::kBF16, false).bytes.packed, 0);
+  EXPECT_FALSE(plan(fits, TensorKind::kBF16, true).packs);  // products of bfloat16 take it as it came
+  EXPECT_TRUE(plan(2 * fits, TensorKind::kF32, true).packs);
 }
 
 // Every number of a plan.
@@ -112,6 +160,8 @@ std::vector<std::int64_t> NumbersOf(const ExecutionPlan& plan) {
   return {static_cast<std::int64_t>(plan.algorithm),
           plan.tile.query_rows,
           plan.tile.keys,
+          plan.tile_heads.group,
+          plan.tile_heads.key_value_heads,
           plan.projection_blocks.rows,
           plan.projection_blocks.columns,
           plan.bytes.scratch_per_lane,

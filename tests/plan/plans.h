@@ -15,7 +15,7 @@ inline ProblemSpec Checked(const ProblemRequest& request) { return CheckProblem(
 
 // Throws where the plan is refused.
 inline ExecutionPlan PlanOf(const ProblemRequest& request, const Limits& limits = Limits()) {
-  return MakePlan(Checked(request), limits).value();
+  return MakePlan(Checked(request), limits, {}).value();
 }
 
 inline ProblemRequest Causal(ProblemRequest request, CausalAlignment alignment = CausalAlignment::kTopLeft) {

@@ -36,19 +36,34 @@ Function Next(const char* name) {
   return reinterpret_cast<Function>(found);
 }
 
+extern "C" const char __executable_start;  // the linker's: where this executable begins and its code ends
+extern "C" const char etext;
+
+// gRPC hands work from thread to thread by queues without locks, which ThreadSanitizer cannot see either. It locks on
+// both sides of them: all locks that libraries take count as one.
+char library_locks;
+
+bool IsOurs(const void* caller) { return caller >= &__executable_start && caller < &etext; }
+
 // What was done before a release on `object` is seen after an acquire on it.
-void Release(const void* object) { __tsan_release(const_cast<void*>(object)); }
-void Acquire(const void* object) { __tsan_acquire(const_cast<void*>(object)); }
+void Release(const void* object, const void* caller) {
+  __tsan_release(const_cast<void*>(object));
+  if (!IsOurs(caller)) __tsan_release(&library_locks);
+}
+void Acquire(const void* object, const void* caller) {
+  __tsan_acquire(const_cast<void*>(object));
+  if (!IsOurs(caller)) __tsan_acquire(&library_locks);
+}
 
 // A condition that the library evaluates with the mutex held, on whichever thread.
 struct SeenCondition {
-  const absl::Mutex* mutex;
+  absl::Mutex* mutex;
   const absl::Condition* condition;
 
   static bool Eval(SeenCondition* seen) {
-    Acquire(seen->mutex);
+    __tsan_acquire(seen->mutex);
     const bool met = seen->condition->Eval();
-    Release(seen->mutex);
+    __tsan_release(seen->mutex);
     return met;
   }
 };
@@ -61,49 +76,49 @@ ABSL_NAMESPACE_BEGIN
 void Mutex::Lock() {
   static const auto next = Next<void (*)(Mutex*)>("_ZN$5Mutex4LockEv");
   next(this);
-  Acquire(this);
+  Acquire(this, __builtin_return_address(0));
 }
 
 void Mutex::Unlock() {
   static const auto next = Next<void (*)(Mutex*)>("_ZN$5Mutex6UnlockEv");
-  Release(this);
+  Release(this, __builtin_return_address(0));
   next(this);
 }
 
 bool Mutex::TryLock() {
   static const auto next = Next<bool (*)(Mutex*)>("_ZN$5Mutex7TryLockEv");
   const bool locked = next(this);
-  if (locked) Acquire(this);
+  if (locked) Acquire(this, __builtin_return_address(0));
   return locked;
 }
 
 void Mutex::ReaderLock() {
   static const auto next = Next<void (*)(Mutex*)>("_ZN$5Mutex10ReaderLockEv");
   next(this);
-  Acquire(this);
+  Acquire(this, __builtin_return_address(0));
 }
 
 void Mutex::ReaderUnlock() {
   static const auto next = Next<void (*)(Mutex*)>("_ZN$5Mutex12ReaderUnlockEv");
-  Release(this);
+  Release(this, __builtin_return_address(0));
   next(this);
 }
 
 void Mutex::Await(const Condition& condition) {
   static const auto next = Next<void (*)(Mutex*, const Condition&)>("_ZN$5Mutex5AwaitERKNS0_9ConditionE");
   SeenCondition seen{this, &condition};
-  Release(this);
+  Release(this, __builtin_return_address(0));
   next(this, Condition(&SeenCondition::Eval, &seen));
-  Acquire(this);
+  Acquire(this, __builtin_return_address(0));
 }
 
 bool Mutex::AwaitWithDeadline(const Condition& condition, Time deadline) {
   static const auto next =
       Next<bool (*)(Mutex*, const Condition&, Time)>("_ZN$5Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE");
   SeenCondition seen{this, &condition};
-  Release(this);
+  Release(this, __builtin_return_address(0));
   const bool met = next(this, Condition(&SeenCondition::Eval, &seen), deadline);
-  Acquire(this);
+  Acquire(this, __builtin_return_address(0));
   return met;
 }
 
@@ -113,17 +128,17 @@ bool Mutex::AwaitWithTimeout(const Condition& condition, Duration timeout) {
 
 void CondVar::Wait(Mutex* mutex) {
   static const auto next = Next<void (*)(CondVar*, Mutex*)>("_ZN$7CondVar4WaitEPNS0_5MutexE");
-  Release(mutex);
+  Release(mutex, __builtin_return_address(0));
   next(this, mutex);
-  Acquire(mutex);
+  Acquire(mutex, __builtin_return_address(0));
 }
 
 bool CondVar::WaitWithDeadline(Mutex* mutex, Time deadline) {
   static const auto next =
       Next<bool (*)(CondVar*, Mutex*, Time)>("_ZN$7CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE");
-  Release(mutex);
+  Release(mutex, __builtin_return_address(0));
   const bool timed_out = next(this, mutex, deadline);
-  Acquire(mutex);
+  Acquire(mutex, __builtin_return_address(0));
   return timed_out;
 }
 
@@ -131,21 +146,21 @@ bool CondVar::WaitWithTimeout(Mutex* mutex, Duration timeout) { return WaitWithD
 
 void Notification::Notify() {
   static const auto next = Next<void (*)(Notification*)>("_ZN$12Notification6NotifyEv");
-  Release(this);
+  Release(this, __builtin_return_address(0));
   next(this);
 }
 
 void Notification::WaitForNotification() const {
   static const auto next = Next<void (*)(const Notification*)>("_ZNK$12Notification19WaitForNotificationEv");
   next(this);
-  Acquire(this);
+  Acquire(this, __builtin_return_address(0));
 }
 
 bool Notification::WaitForNotificationWithTimeout(Duration timeout) const {
   static const auto next = Next<bool (*)(const Notification*, Duration)>(
       "_ZNK$12Notification30WaitForNotificationWithTimeoutENS0_8DurationE");
   const bool notified = next(this, timeout);
-  if (notified) Acquire(this);
+  if (notified) Acquire(this, __builtin_return_address(0));
   return notified;
 }
 

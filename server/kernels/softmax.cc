@@ -1,0 +1,220 @@
+#include "server/kernels/softmax.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "server/kernels/simd_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "server/kernels/softmax.cc"
+// clang-format off
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace headlight {
+namespace HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Tag = hn::ScalableTag<float>;
+using Vec = hn::Vec<Tag>;
+using IntTag = hn::RebindToSigned<Tag>;
+using BitsTag = hn::RebindToUnsigned<Tag>;
+using HalfBitsTag = hn::Rebind<std::uint16_t, Tag>;
+
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+constexpr std::int64_t kUnroll = 4;  // vectors in flight: more than an addition takes cycles
+
+HWY_INLINE Vec LoadTail(const float* from, std::size_t count, float fill) {
+  HWY_ALIGN float lanes[hn::MaxLanes(Tag())];
+  hn::Store(hn::Set(Tag(), fill), Tag(), lanes);
+  std::memcpy(lanes, from, count * sizeof(float));
+  return hn::Load(Tag(), lanes);
+}
+
+// exp(x) for x <= 0: 2^n 2^f with n + f = x log2(e) and |f| <= 1/2, and a minimax polynomial for 2^f. The product with
+// log2(e) is exact within the fused multiply-subtract, so that f loses nothing to n.
+HWY_INLINE Vec ExpOfNegative(Vec x) {
+  const Tag tag;
+  const auto log2e = hn::Set(tag, 1.44269504F);
+  const auto round = hn::Set(tag, 12582912.0F);  // 1.5 x 2^23: adding it rounds to an integer, in the low bits
+  const auto shifted = hn::MulAdd(x, log2e, round);
+  const auto f = hn::MulSub(x, log2e, hn::Sub(shifted, round));
+  auto p = hn::Set(tag, 0.000153458124F);
+  p = hn::MulAdd(p, f, hn::Set(tag, 0.00133999309F));
+  p = hn::MulAdd(p, f, hn::Set(tag, 0.00961848907F));
+  p = hn::MulAdd(p, f, hn::Set(tag, 0.0555032864F));
+  p = hn::MulAdd(p, f, hn::Set(tag, 0.240226462F));
+  p = hn::MulAdd(p, f, hn::Set(tag, 0.693147182F));
+  p = hn::MulAdd(p, f, hn::Set(tag, 1.0F));
+  const auto power = hn::ShiftLeft<23>(hn::BitCast(IntTag(), shifted));
+  const auto scaled = hn::BitCast(tag, hn::Add(hn::BitCast(IntTag(), p), power));
+  return hn::IfThenElseZero(hn::Gt(x, hn::Set(tag, -87.0F)), scaled);
+}
+
+// The largest of n scores; `trace` becomes NaN where one is NaN or infinite, and stays 0 otherwise.
+HWY_INLINE Vec MaxOf(const float* row, std::int64_t n, Vec& trace) {
+  const Tag tag;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
+  const auto zero = hn::Zero(tag);
+  Vec most[kUnroll] = {hn::Set(tag, kNothing), hn::Set(tag, kNothing), hn::Set(tag, kNothing), hn::Set(tag, kNothing)};
+  Vec seen[kUnroll] = {zero, zero, zero, zero};
+  std::int64_t i = 0;
+  for (; i + kUnroll * lanes <= n; i += kUnroll * lanes) {
+    for (std::int64_t u = 0; u < kUnroll; ++u) {
+      const auto v = hn::LoadU(tag, row + i + u * lanes);
+      most[u] = hn::Max(most[u], v);
+      seen[u] = hn::MulAdd(v, zero, seen[u]);
+    }
+  }
+  for (; i < n; i += lanes) {
+    const auto v =
+        i + lanes <= n ? hn::LoadU(tag, row + i) : LoadTail(row + i, static_cast<std::size_t>(n - i), row[i]);
+    most[0] = hn::Max(most[0], v);
+    seen[0] = hn::MulAdd(v, zero, seen[0]);
+  }
+  trace = hn::Add(hn::Add(seen[0], seen[1]), hn::Add(seen[2], seen[3]));
+  return hn::Max(hn::Max(most[0], most[1]), hn::Max(most[2], most[3]));
+}
+
+struct StoreFloats {
+  float* row;
+  HWY_INLINE void operator()(Vec v, std::int64_t i) const { hn::StoreU(v, Tag(), row + i); }
+};
+
+// The upper halves of what finite numbers round to.
+HWY_INLINE hn::Vec<BitsTag> UpperHalves(Vec v) {
+  const auto bits = hn::BitCast(BitsTag(), v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(BitsTag(), 1));
+  return hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(BitsTag(), 0x7fff))));
+}
+
+struct StoreRounded {
+  float* row;
+  HWY_INLINE void operator()(Vec v, std::int64_t i) const {
+    hn::StoreU(hn::BitCast(Tag(), hn::ShiftLeft<16>(UpperHalves(v))), Tag(), row + i);
+  }
+};
+
+// Reads stay ahead of writes: element i goes where element i / 2 was.
+struct StoreBF16 {
+  std::uint16_t* row;
+  HWY_INLINE void operator()(Vec v, std::int64_t i) const {
+    const auto upper = UpperHalves(v);
+    hn::StoreU(hn::DemoteTo(HalfBitsTag(), hn::BitCast(IntTag(), upper)), HalfBitsTag(), row + i);
+  }
+};
+
+// Stores exp(score - largest) of n scores, whole vectors, and returns the sum.
+template <typename Store>
+HWY_INLINE float ExpRow(const float* row, std::int64_t n, float largest, Store store) {
+  const Tag tag;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
+  const auto by = hn::Set(tag, largest);
+  const auto zero = hn::Zero(tag);
+  Vec sums[kUnroll] = {zero, zero, zero, zero};
+  std::int64_t i = 0;
+  for (; i + kUnroll * lanes <= n; i += kUnroll * lanes) {
+    for (std::int64_t u = 0; u < kUnroll; ++u) {
+      const auto e = ExpOfNegative(hn::Sub(hn::LoadU(tag, row + i + u * lanes), by));
+      store(e, i + u * lanes);
+      sums[u] = hn::Add(sums[u], e);
+    }
+  }
+  for (; i + lanes <= n; i += lanes) {
+    const auto e = ExpOfNegative(hn::Sub(hn::LoadU(tag, row + i), by));
+    store(e, i);
+    sums[0] = hn::Add(sums[0], e);
+  }
+  return hn::GetLane(hn::SumOfLanes(tag, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
+}
+
+float ExpWhole(WeightPrecision precision, float* row, std::int64_t n, float largest) {
+  switch (precision) {
+    case WeightPrecision::kF32: return ExpRow(row, n, largest, StoreFloats{row});
+    case WeightPrecision::kRoundedToBF16: return ExpRow(row, n, largest, StoreRounded{row});
+    case WeightPrecision::kBF16: return ExpRow(row, n, largest, StoreBF16{reinterpret_cast<std::uint16_t*>(row)});
+  }
+  return 0;
+}
+
+// What is left of a row after its whole vectors: scores from `i` on, then zeros up to `padded`.
+float ExpTail(const SoftmaxTile& t, float* row, std::int64_t i, float largest) {
+  const Tag tag;
+  const auto left = static_cast<std::size_t>(t.keys - i);
+  HWY_ALIGN float lanes[hn::MaxLanes(Tag())] = {};
+  float sum = 0;
+  if (left > 0) {
+    const auto e = ExpOfNegative(hn::Sub(LoadTail(row + i, left, kNothing), hn::Set(tag, largest)));
+    hn::Store(e, tag, lanes);
+    sum = hn::GetLane(hn::SumOfLanes(tag, e));
+  }
+  if (t.precision == WeightPrecision::kBF16) {
+    auto* halves = reinterpret_cast<std::uint16_t*>(row);
+    HWY_ALIGN std::uint16_t narrow[hn::MaxLanes(Tag())];
+    StoreBF16{narrow}(hn::Load(tag, lanes), 0);
+    std::fill(halves + i, halves + t.padded, std::uint16_t{0});
+    std::memcpy(halves + i, narrow, left * sizeof(std::uint16_t));
+    return sum;
+  }
+  if (t.precision == WeightPrecision::kRoundedToBF16) StoreRounded{lanes}(hn::Load(tag, lanes), 0);
+  std::fill(row + i, row + t.padded, 0.0F);
+  std::memcpy(row + i, lanes, left * sizeof(float));
+  return sum;
+}
+
+void ScaleRow(float* row, std::int64_t n, float factor) {
+  const Tag tag;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
+  const auto by = hn::Set(tag, factor);
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(hn::LoadU(tag, row + i), by), tag, row + i);
+  for (; i < n; ++i) row[i] *= factor;
+}
+
+std::int64_t OnlineSoftmaxT(const SoftmaxTile& t) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag()));
+  const std::int64_t whole = t.keys / lanes * lanes;
+  for (std::int64_t r = 0; r < t.rows; ++r) {
+    float* row = t.scores + r * t.stride;
+    Vec trace;
+    const auto most = MaxOf(row, t.keys, trace);
+    if (!t.masked && !hn::AllTrue(Tag(), hn::Eq(trace, hn::Zero(Tag())))) return r;
+    const float largest = std::max(t.largest[r], hn::GetLane(hn::MaxOfLanes(Tag(), most)));
+    if (largest == kNothing) {
+      std::fill_n(row, t.padded, 0.0F);  // of either width
+      continue;
+    }
+    if (largest > t.largest[r]) {
+      const float factor = std::exp(t.largest[r] - largest);
+      t.sums[r] *= factor;
+      if (factor != 0) {
+        ScaleRow(t.output + r * t.size, t.size, factor);
+      } else {
+        std::fill_n(t.output + r * t.size, t.size, 0.0F);
+      }
+      t.largest[r] = largest;
+    }
+    t.sums[r] += ExpWhole(t.precision, row, whole, largest) + ExpTail(t, row, whole, largest);
+  }
+  return t.rows;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace headlight
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace headlight {
+
+HWY_EXPORT(OnlineSoftmaxT);
+
+std::int64_t OnlineSoftmax(const SoftmaxTile& tile) { return HWY_DYNAMIC_DISPATCH(OnlineSoftmaxT)(tile); }
+
+}  // namespace headlight
+#endif  // HWY_ONCE
