@@ -36,21 +36,22 @@ HWY_INLINE Vec LoadTail(const float* from, std::size_t count, float fill) {
   return hn::Load(Tag(), lanes);
 }
 
-// exp(x) for x <= 0: 2^n 2^f with n + f = x log2(e) and |f| <= 1/2, and a minimax polynomial for 2^f. The product with
-// log2(e) is exact within the fused multiply-subtract, so that f loses nothing to n.
-HWY_INLINE Vec ExpOfNegative(Vec x) {
+// Minimax polynomials for 2^f on [-1/2, 1/2], from the highest power: relative errors of 1.9e-9 and 2.6e-6.
+constexpr float kForFloats[] = {
+    0.000153458124F, 0.00133999309F, 0.00961848907F, 0.0555032864F, 0.240226462F, 0.693147182F, 1.0F};
+constexpr float kForBF16[] = {0.00957010221F, 0.0559178591F, 0.240247443F, 0.693121791F, 0.999999285F};
+
+// exp(x) for x <= 0: 2^n 2^f with n + f = x log2(e) and |f| <= 1/2. The product with log2(e) is exact within the fused
+// multiply-subtract, so that f loses nothing to n.
+template <std::size_t kTerms>
+HWY_INLINE Vec ExpOfNegative(Vec x, const float (&terms)[kTerms]) {
   const Tag tag;
   const auto log2e = hn::Set(tag, 1.44269504F);
   const auto round = hn::Set(tag, 12582912.0F);  // 1.5 x 2^23: adding it rounds to an integer, in the low bits
   const auto shifted = hn::MulAdd(x, log2e, round);
   const auto f = hn::MulSub(x, log2e, hn::Sub(shifted, round));
-  auto p = hn::Set(tag, 0.000153458124F);
-  p = hn::MulAdd(p, f, hn::Set(tag, 0.00133999309F));
-  p = hn::MulAdd(p, f, hn::Set(tag, 0.00961848907F));
-  p = hn::MulAdd(p, f, hn::Set(tag, 0.0555032864F));
-  p = hn::MulAdd(p, f, hn::Set(tag, 0.240226462F));
-  p = hn::MulAdd(p, f, hn::Set(tag, 0.693147182F));
-  p = hn::MulAdd(p, f, hn::Set(tag, 1.0F));
+  auto p = hn::Set(tag, terms[0]);
+  for (std::size_t i = 1; i < kTerms; ++i) p = hn::MulAdd(p, f, hn::Set(tag, terms[i]));
   const auto power = hn::ShiftLeft<23>(hn::BitCast(IntTag(), shifted));
   const auto scaled = hn::BitCast(tag, hn::Add(hn::BitCast(IntTag(), p), power));
   return hn::IfThenElseZero(hn::Gt(x, hn::Set(tag, -87.0F)), scaled);
@@ -82,18 +83,18 @@ HWY_INLINE Vec MaxOf(const float* row, std::int64_t n, Vec& trace) {
 }
 
 struct StoreFloats {
+  static constexpr auto& kTerms = kForFloats;
   float* row;
   HWY_INLINE void operator()(Vec v, std::int64_t i) const { hn::StoreU(v, Tag(), row + i); }
 };
 
-// The upper halves of what finite numbers round to.
+// The upper halves of what finite numbers round to, ties upwards.
 HWY_INLINE hn::Vec<BitsTag> UpperHalves(Vec v) {
-  const auto bits = hn::BitCast(BitsTag(), v);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(BitsTag(), 1));
-  return hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(BitsTag(), 0x7fff))));
+  return hn::ShiftRight<16>(hn::Add(hn::BitCast(BitsTag(), v), hn::Set(BitsTag(), 0x8000)));
 }
 
 struct StoreRounded {
+  static constexpr auto& kTerms = kForBF16;
   float* row;
   HWY_INLINE void operator()(Vec v, std::int64_t i) const {
     hn::StoreU(hn::BitCast(Tag(), hn::ShiftLeft<16>(UpperHalves(v))), Tag(), row + i);
@@ -102,6 +103,7 @@ struct StoreRounded {
 
 // Reads stay ahead of writes: element i goes where element i / 2 was.
 struct StoreBF16 {
+  static constexpr auto& kTerms = kForBF16;
   std::uint16_t* row;
   HWY_INLINE void operator()(Vec v, std::int64_t i) const {
     const auto upper = UpperHalves(v);
@@ -120,13 +122,13 @@ HWY_INLINE float ExpRow(const float* row, std::int64_t n, float largest, Store s
   std::int64_t i = 0;
   for (; i + kUnroll * lanes <= n; i += kUnroll * lanes) {
     for (std::int64_t u = 0; u < kUnroll; ++u) {
-      const auto e = ExpOfNegative(hn::Sub(hn::LoadU(tag, row + i + u * lanes), by));
+      const auto e = ExpOfNegative(hn::Sub(hn::LoadU(tag, row + i + u * lanes), by), Store::kTerms);
       store(e, i + u * lanes);
       sums[u] = hn::Add(sums[u], e);
     }
   }
   for (; i + lanes <= n; i += lanes) {
-    const auto e = ExpOfNegative(hn::Sub(hn::LoadU(tag, row + i), by));
+    const auto e = ExpOfNegative(hn::Sub(hn::LoadU(tag, row + i), by), Store::kTerms);
     store(e, i);
     sums[0] = hn::Add(sums[0], e);
   }
@@ -149,7 +151,8 @@ float ExpTail(const SoftmaxTile& t, float* row, std::int64_t i, float largest) {
   HWY_ALIGN float lanes[hn::MaxLanes(Tag())] = {};
   float sum = 0;
   if (left > 0) {
-    const auto e = ExpOfNegative(hn::Sub(LoadTail(row + i, left, kNothing), hn::Set(tag, largest)));
+    const auto x = hn::Sub(LoadTail(row + i, left, kNothing), hn::Set(tag, largest));
+    const auto e = t.precision == WeightPrecision::kF32 ? ExpOfNegative(x, kForFloats) : ExpOfNegative(x, kForBF16);
     hn::Store(e, tag, lanes);
     sum = hn::GetLane(hn::SumOfLanes(tag, e));
   }

@@ -168,30 +168,16 @@ constexpr std::int64_t kMaxLaneBytes = std::int64_t{1} << 20;
 
 }  // namespace
 
-TileSize ChooseTile(const ProblemSpec& spec, bool bf16) {
-  struct Row {
-    bool diagonal;              // rules along the diagonal make partial tiles: smaller ones waste less
-    bool bf16;                  // products take half the time: more rows to a pass over the keys
-    std::int64_t query_tokens;  // from here on
-    std::int64_t query_rows;
-    std::int64_t keys;
-  };
-  constexpr Row kTable[] = {{false, false, 1024, 256, 512},
-                            {false, false, 0, 128, 512},
-                            {false, true, 0, 256, 512},
-                            {true, false, 0, 128, 256},
-                            {true, true, 0, 128, 256}};
-  const Row& row = *std::find_if(std::begin(kTable), std::end(kTable), [&](const Row& r) {
-    return r.diagonal != spec.mask.offsets.empty() && r.bf16 == bf16 && spec.dims.query_tokens >= r.query_tokens;
-  });
+TileSize ChooseTile(const ProblemSpec& spec) {
+  constexpr TileSize kEverywhere{128, 512};
+  constexpr TileSize kAlongDiagonal{128, 256};  // rules along the diagonal make partial tiles: smaller ones waste less
+  const TileSize table = spec.mask.offsets.empty() ? kEverywhere : kAlongDiagonal;
   const Dimensions& d = spec.dims;
   const std::int64_t widest = std::max(d.head_size, d.value_head_size);
   // A tile of K or V stays within 32,768 numbers, and what one lane holds within 1 MiB, for every head size.
-  const std::int64_t keys = std::clamp<std::int64_t>(32768 / widest / 64 * 64, 64, row.keys);
-  TileSize tile{row.query_rows, keys};
-  while (AttentionScratch(d, tile, {}) > kMaxLaneBytes) tile.query_rows /= 2;
-  return {std::min(tile.query_rows, RoundUp(d.query_tokens, kTailRows)),
-          std::min(tile.keys, RoundUp(d.key_tokens, kTailKeys))};
+  const std::int64_t keys = std::clamp<std::int64_t>(32768 / widest / 64 * 64, 64, table.keys);
+  return {std::min(table.query_rows, RoundUp(d.query_tokens, kTailRows)),
+          std::min(keys, RoundUp(d.key_tokens, kTailKeys))};
 }
 
 TileHeads ChooseTileHeads(const ProblemSpec& spec, TileSize tile) {
@@ -230,7 +216,7 @@ ExecutionPlan DraftPlan(ProblemSpec checked, Processor processor) {
   const ProblemSpec& spec = plan.spec;
   const Dimensions& d = spec.dims;
   plan.bf16_products = spec.precision == ComputePrecision::kBFloat16 && processor.multiplies_bf16;
-  plan.tile = ChooseTile(spec, plan.bf16_products);
+  plan.tile = ChooseTile(spec);
   plan.tile_heads = ChooseTileHeads(spec, plan.tile);
   plan.tile.query_rows = std::max(
       plan.tile.query_rows, RoundUp(plan.tile_heads.group * std::min(d.query_tokens, plan.tile.query_rows), kTailRows));

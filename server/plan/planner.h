@@ -90,8 +90,9 @@ std::vector<Violation> ExceededLimits(const ExecutionPlan& plan, const Limits& l
 // Errors: INVALID_ARGUMENT with REQUEST_TOO_EXPENSIVE (FLOPs, workspace) or RESPONSE_TOO_LARGE.
 absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec spec, const Limits& limits, Processor processor);
 
-// The tile of a problem, from a fixed table; both algorithms use it. `bf16`: products are of bfloat16.
-TileSize ChooseTile(const ProblemSpec& spec, bool bf16);
+// The tile of a problem, from a fixed table; both algorithms use it. The same for all CPU targets and for bfloat16:
+// others were measured and none was faster (docs/performance.md).
+TileSize ChooseTile(const ProblemSpec& spec);
 // Which heads share it.
 TileHeads ChooseTileHeads(const ProblemSpec& spec, TileSize tile);
 

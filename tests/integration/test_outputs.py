@@ -284,9 +284,9 @@ def test_execution_says_what_ran(server, rng, algorithm) -> None:
     assert sum(part.ToNanoseconds() for part in parts) <= ran.total.ToNanoseconds() + 1000 * len(parts)
 
 
-def test_the_server_takes_naive_where_there_is_nothing_to_save(server, rng, algorithm) -> None:
+def test_the_server_takes_flash_even_where_there_is_nothing_to_save(server, rng, algorithm) -> None:
     request = with_algorithm(qkv(rng, Sizes(tokens=4)), algorithm)
-    assert server.attend(request).execution.algorithm == (algorithm or NAIVE)
+    assert server.attend(request).execution.algorithm == (algorithm or FLASH)
 
 
 def test_cpu_target_is_the_servers(server, rng, algorithm) -> None:

@@ -15,8 +15,8 @@ namespace headlight {
 // gathers six of them or more into something that is seen, whatever the order in which lanes are added.
 inline int MeasuredLanes() {
   for (const std::size_t lanes : {1, 2, 4, 8}) {
-    std::vector<float> row(96, -1000.0F);  // exp: 0
-    row[0] = 0;                            // exp: 1
+    std::vector<float> row(96, -1000.0F);                                      // exp: 0
+    row[0] = 0;                                                                // exp: 1
     for (std::size_t i = lanes; i < row.size(); i += lanes) row[i] = -17.33F;  // exp: about 2^-25
     if (ExpAndSum(row.data(), static_cast<std::int64_t>(row.size()), 0) == 1) return static_cast<int>(lanes);
   }

@@ -12,37 +12,35 @@ namespace {
 
 struct TileCase {
   std::int64_t tq, tk, d, dv;
-  bool causal, bf16;
+  bool causal;
   std::int64_t rows, keys;
 };
 
-// 128 rows (256 in bfloat16 or from 1,024 queries on, where nothing lies along the diagonal); 512 keys, 256 where
+// 128 rows; 512 keys, 256 where
 // causal; K and V tiles of at most 32,768 numbers; a lane's scratch of at most 1 MiB; tails in steps of 16.
 const TileCase kTiles[] = {
-    {4096, 4096, 64, 64, false, false, 256, 512},  // the common ones
-    {4096, 4096, 64, 64, true, false, 128, 256},   {4096, 4096, 64, 64, false, true, 256, 512},
-    {4096, 4096, 64, 64, true, true, 128, 256},    {4096, 4096, 128, 128, false, false, 256, 256},
-    {4096, 4096, 128, 128, true, false, 128, 256}, {4096, 4096, 128, 128, false, true, 256, 256},
-    {4096, 4096, 1, 1, false, false, 256, 512},  // narrow heads gain nothing
-    {4096, 4096, 1, 1, true, false, 128, 256},     {4096, 4096, 65, 65, false, false, 256, 448},  // wide ones shrink it
-    {4096, 4096, 80, 80, false, false, 256, 384},  {4096, 4096, 96, 96, false, false, 256, 320},
-    {4096, 4096, 129, 129, true, false, 128, 192}, {4096, 4096, 256, 256, false, false, 256, 128},
-    {4096, 4096, 512, 512, false, false, 128, 64}, {4096, 4096, 512, 512, true, false, 128, 64},
-    {4096, 4096, 512, 512, false, true, 128, 64},  // 256 rows would not fit 1 MiB
-    {4096, 4096, 64, 512, false, false, 256, 64},  // the wider of the two decides
-    {4096, 4096, 512, 64, false, false, 256, 64},  {1, 1, 64, 64, false, false, 16, 16},  // no larger than the problem
-    {16, 16, 64, 64, false, false, 16, 16},        {17, 17, 64, 64, false, false, 32, 32},
-    {48, 100, 64, 64, false, false, 48, 112},      {113, 497, 64, 64, false, false, 128, 512},
-    {127, 511, 64, 64, false, false, 128, 512},    {128, 512, 64, 64, false, false, 128, 512},
-    {129, 513, 64, 64, false, false, 128, 512},    {1, 16384, 64, 64, false, false, 16, 512},
-    {16384, 1, 64, 64, true, false, 128, 16},      {5, 255, 64, 64, true, false, 16, 256},
+    {4096, 4096, 64, 64, false, 128, 512},  // the common ones
+    {4096, 4096, 64, 64, true, 128, 256},   {4096, 4096, 128, 128, false, 128, 256},
+    {4096, 4096, 128, 128, true, 128, 256}, {4096, 4096, 1, 1, false, 128, 512},    // narrow heads gain nothing
+    {4096, 4096, 1, 1, true, 128, 256},     {4096, 4096, 65, 65, false, 128, 448},  // wide ones shrink it
+    {4096, 4096, 80, 80, false, 128, 384},  {4096, 4096, 96, 96, false, 128, 320},
+    {4096, 4096, 129, 129, true, 128, 192}, {4096, 4096, 256, 256, false, 128, 128},
+    {4096, 4096, 512, 512, false, 128, 64}, {4096, 4096, 512, 512, true, 128, 64},
+
+    {4096, 4096, 64, 512, false, 128, 64},                                  // the wider of the two decides
+    {4096, 4096, 512, 64, false, 128, 64},  {1, 1, 64, 64, false, 16, 16},  // no larger than the problem
+    {16, 16, 64, 64, false, 16, 16},        {17, 17, 64, 64, false, 32, 32},
+    {48, 100, 64, 64, false, 48, 112},      {113, 497, 64, 64, false, 128, 512},
+    {127, 511, 64, 64, false, 128, 512},    {128, 512, 64, 64, false, 128, 512},
+    {129, 513, 64, 64, false, 128, 512},    {1, 16384, 64, 64, false, 16, 512},
+    {16384, 1, 64, 64, true, 128, 16},      {5, 255, 64, 64, true, 16, 256},
 };
 
 TEST(ChooseTile, FollowsItsTable) {
   for (const TileCase& row : kTiles) {
     ProblemRequest request = HeadMajorRequest({1, 1, 1, row.tq, row.tk, row.d, row.dv});
     if (row.causal) request = Causal(request);
-    const TileSize tile = ChooseTile(Checked(request), row.bf16);
+    const TileSize tile = ChooseTile(Checked(request));
     EXPECT_EQ(tile.query_rows, row.rows) << row.tq << " rows, D " << row.d;
     EXPECT_EQ(tile.keys, row.keys) << row.tk << " keys, D " << row.d << " Dv " << row.dv << " causal " << row.causal;
   }
@@ -54,7 +52,7 @@ TEST(ChooseTile, IsAWholeNumberOfTailsForEveryHeadSize) {
     for (const std::int64_t tokens : {1, 15, 16, 17, 64, 65, 300, 16384}) {
       spec.dims.head_size = spec.dims.value_head_size = d;
       spec.dims.query_tokens = spec.dims.key_tokens = tokens;
-      const TileSize tile = ChooseTile(spec, false);
+      const TileSize tile = ChooseTile(spec);
       ASSERT_TRUE(tile.query_rows >= kTailRows && tile.query_rows % kTailRows == 0) << d << " " << tokens;
       ASSERT_TRUE(tile.keys >= kTailKeys && tile.keys % kTailKeys == 0) << d << " " << tokens;
     }
@@ -63,7 +61,7 @@ TEST(ChooseTile, IsAWholeNumberOfTailsForEveryHeadSize) {
 
 // Bits must not depend on how many heads or batches a call brings, nor on who asked for which algorithm or output.
 TEST(ChooseTile, IgnoresBatchHeadsAlgorithmAndOutputs) {
-  const TileSize expected = ChooseTile(Checked(OneHead(700, 80)), false);
+  const TileSize expected = ChooseTile(Checked(OneHead(700, 80)));
   for (const std::int64_t batch : {1, 3}) {
     for (const std::int64_t heads : {1, 6, 128}) {
       for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
@@ -71,7 +69,7 @@ TEST(ChooseTile, IgnoresBatchHeadsAlgorithmAndOutputs) {
         request.algorithm = algorithm;
         request.outputs.log_sum_exp = batch > 1;
         request.outputs.maps.resize(heads > 1 ? 1 : 0);
-        const TileSize tile = ChooseTile(Checked(request), false);
+        const TileSize tile = ChooseTile(Checked(request));
         EXPECT_EQ(tile.query_rows, expected.query_rows);
         EXPECT_EQ(tile.keys, expected.keys);
       }

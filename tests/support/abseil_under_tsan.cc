@@ -1,6 +1,6 @@
-// Shows ThreadSanitizer the locks of Debian's abseil, which was built without it: the exported functions of absl::Mutex,
-// CondVar and Notification call the library's own between the annotations that an instrumented abseil would make. They
-// stand in every executable of the tsan preset, and gRPC's calls end here too.
+// Shows ThreadSanitizer the locks of Debian's abseil, which was built without it: the exported functions of
+// absl::Mutex, CondVar and Notification call the library's own between the annotations that an instrumented abseil
+// would make. They stand in every executable of the tsan preset, and gRPC's calls end here too.
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
 
