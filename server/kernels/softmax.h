@@ -29,9 +29,9 @@ struct SoftmaxTile {
 // One step of the online softmax (Milakov & Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135, algorithm 1):
 // with m the largest score of a row so far, this tile included, scores become exp(score - m), zeros stand from `keys`
 // to `padded`, the sum and the output that were gathered under an older m are scaled by exp(old m - m), and the sum
-// grows. exp has a relative error under 2e-7, 4e-6 where it is rounded to bfloat16; exp of less than -87 is 0. Returns
-// the first row that holds a NaN, +inf, or, unless masked, -inf: it and the rows after it are as they were. `rows`:
-// there is none.
+// grows. exp(x) has a relative error under 2e-7 (1 + |x|), and 4e-6 more where it is rounded to bfloat16; exp of less
+// than -87 is 0. Returns the first row that holds a NaN, +inf, or, unless masked, -inf: it and the rows after it are as
+// they were. `rows`: there is none.
 std::int64_t OnlineSoftmax(const SoftmaxTile& tile);
 
 }  // namespace headlight

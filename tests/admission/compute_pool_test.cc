@@ -80,6 +80,36 @@ TEST(ComputePool, AShortCallDoesNotWaitForALongOne) {
   long_ended.WaitForNotification();
 }
 
+// Calls share by time, not by turns or units: of two endless ones, one of long and one of short units, each gets half.
+TEST(ComputePool, CallsShareByTime) {
+  ComputePool pool(1);
+  std::atomic<bool> over{false};
+  const auto spin = [&over](std::atomic<std::int64_t>& spent, absl::Duration unit) {
+    return [&, unit](int) {
+      const absl::Time until = absl::Now() + unit;
+      while (absl::Now() < until) {
+      }
+      spent += absl::ToInt64Microseconds(unit);
+      return over.load() ? absl::CancelledError("enough") : absl::OkStatus();
+    };
+  };
+  std::atomic<std::int64_t> coarse{0};
+  std::atomic<std::int64_t> fine{0};
+  SimpleWork first(1'000'000, spin(coarse, absl::Milliseconds(1)));
+  SimpleWork second(1'000'000, spin(fine, absl::Microseconds(100)));
+  absl::Notification first_ended;
+  absl::Notification second_ended;
+  pool.Run(Forever(), &first, [&](const absl::Status&) { first_ended.Notify(); });
+  pool.Run(Forever(), &second, [&](const absl::Status&) { second_ended.Notify(); });
+  while (coarse.load() + fine.load() < 300'000) absl::SleepFor(absl::Milliseconds(1));
+  over = true;
+  first_ended.WaitForNotification();
+  second_ended.WaitForNotification();
+  const double share = static_cast<double>(coarse.load()) / static_cast<double>(coarse.load() + fine.load());
+  EXPECT_GT(share, 0.3);
+  EXPECT_LT(share, 0.7);
+}
+
 TEST(ComputePool, CancellationIsSeenBetweenUnits) {
   ComputePool pool(2);
   auto control = Forever();

@@ -112,6 +112,62 @@ TEST(Matmul, FollowsStridesOfEveryMatrix) {
   }
 }
 
+// Each matrix of a batch is the product of its own, to the bit, with a head's strides.
+TEST(Matmul, ABatchIsItsProductsOneByOne) {
+  MatmulCache cache;
+  for (const bool transpose_b : {false, true}) {
+    MatmulShape one = Packed(16, 32, 24, transpose_b);
+    one.lda = one.ldb = 4 * 32;
+    MatmulShape batch = one;
+    batch.batch = 4;
+    batch.a_step = batch.b_step = 32;
+    batch.c_step = 16 * 32;
+    std::mt19937 random(5);
+    const std::vector<float> a = Matrix(random, 32, 128, 128, 0);
+    const std::vector<float> b = Matrix(random, 32, 128, 128, 0);
+    std::vector<float> together(4 * 16 * 32);
+    ASSERT_TRUE(cache.Run(batch, a.data(), b.data(), together.data()).ok());
+    for (std::size_t i = 0; i < 4; ++i) {
+      std::vector<float> alone(16 * 32);
+      ASSERT_TRUE(cache.Run(one, a.data() + 32 * i, b.data() + 32 * i, alone.data()).ok());
+      EXPECT_EQ(std::memcmp(alone.data(), together.data() + 16 * 32 * i, alone.size() * sizeof(float)), 0) << i;
+    }
+  }
+}
+
+// Small whole numbers are exact in bfloat16 and their sums in float32.
+TEST(Matmul, MultipliesBF16WhereTheProcessorDoes) {
+  if (!MultipliesBF16()) GTEST_SKIP() << "this processor, or the target that it is held to, does not";
+  constexpr std::int64_t kM = 17, kN = 33, kK = 66;
+  std::mt19937 random(3);
+  std::vector<std::uint16_t> a(kM * kK), b(kK * kN);
+  const auto fill = [&random](std::vector<std::uint16_t>& halves) {
+    std::vector<float> numbers;
+    for (std::uint16_t& half : halves) {
+      numbers.push_back(static_cast<float>(random() % 17) - 8);
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, &numbers.back(), sizeof(bits));
+      half = static_cast<std::uint16_t>(bits >> 16);
+    }
+    return numbers;
+  };
+  const std::vector<float> wide_a = fill(a);
+  const std::vector<float> wide_b = fill(b);
+  MatmulShape s = Packed(kM, kN, kK);
+  s.kind = MatmulKind::kBF16;
+  s.alpha = 0.5F;
+  MatmulCache cache;
+  std::vector<float> c(kM * kN);
+  ASSERT_TRUE(cache.Run(s, a.data(), b.data(), c.data()).ok());
+  for (std::size_t i = 0; i < kM; ++i) {
+    for (std::size_t j = 0; j < kN; ++j) {
+      float sum = 0;
+      for (std::size_t l = 0; l < kK; ++l) sum += wide_a[i * kK + l] * wide_b[l * kN + j];
+      ASSERT_EQ(c[i * kN + j], sum / 2) << i << " " << j;
+    }
+  }
+}
+
 TEST(Matmul, OverwritesWhatWasThereUnlessItAccumulates) {
   MatmulCache cache;
   const MatmulShape s = Packed(16, 16, 4);
