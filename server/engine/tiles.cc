@@ -1,6 +1,7 @@
 #include "server/engine/tiles.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -19,10 +20,7 @@ namespace {
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-// What a row has seen among the scores that count, with allow_non_finite: nothing strange, or NaN or +inf, which make
-// the whole row NaN. A score of -inf is a weight of 0, as where a mask says it.
-constexpr float kSound = 0;
-constexpr float kSawNaN = 1;
+constexpr std::size_t kMostRows = 128;  // of one stack of heads: what the planner's tiles have
 
 // Adds the time of its life to a lane's sink time.
 class SinkTimer {
@@ -39,18 +37,6 @@ class SinkTimer {
 
 // Query rows of one head in a tile.
 std::int64_t RowsOf(const CallState& call) { return std::min(call.plan.tile.query_rows, call.dims().query_tokens); }
-
-// Scores after the mask: what is not finite and not forbidden marks its row and becomes -inf.
-void CleanFlawed(const Matrix<float>& scores, float* flaws) {
-  for (std::int64_t r = 0; r < scores.rows; ++r) {
-    float* row = scores.Row(r);
-    for (std::int64_t j = 0; j < scores.cols; ++j) {
-      if (std::isfinite(row[j]) || row[j] == kNothing) continue;
-      flaws[r] = kSawNaN;
-      row[j] = kNothing;
-    }
-  }
-}
 
 }  // namespace
 
@@ -220,22 +206,6 @@ void Tiles::AddAlibiBias(const QueryBlock& block, const TilePart& part, Range ke
   }
 }
 
-absl::Status Tiles::CheckFinite(const Tile& tile, const Matrix<float>& scores, float* flaws) {
-  for (std::int64_t r = 0; r < scores.rows; ++r) {
-    const float* row = scores.Row(r);
-    for (std::int64_t j = FirstNonFinite(row, scores.cols); j < scores.cols; ++j) {
-      const std::int64_t query = tile.rows.begin + r;
-      const std::int64_t key = tile.keys.begin + j;
-      if (std::isfinite(row[j]) || !call_.rules.Allows(tile.batch, tile.head, query, key)) continue;
-      if (!call_.spec().allow_non_finite) {
-        return Overflow(call_.spec().InputField(), "a score", {tile.batch, tile.head, query, key});
-      }
-      if (row[j] != kNothing) flaws[r] = kSawNaN;
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Tiles::Mask(const Tile& tile, const Matrix<float>& scores) {
   if (call_.rules.Apply(tile, scores) || call_.spec().allow_non_finite) return absl::OkStatus();
   return Overflow("options.mask.tensor", "a score with its mask", {tile.batch, tile.head, tile.rows.begin});
@@ -251,7 +221,7 @@ void Tiles::TellSinks(const QueryBlock& block, const TilePart& part, Range keys)
   }
 }
 
-absl::StatusOr<Verdict> Tiles::ScoreUnchecked(const QueryBlock& block, Range keys, bool check_full) {
+absl::StatusOr<Verdict> Tiles::ScoreBut(LeftOut left_out, const QueryBlock& block, Range keys) {
   const bool ieee = call_.spec().allow_non_finite;
   // What heads may see differs by a mask tensor alone, and that makes every tile partial.
   const Verdict verdict = call_.rules.Judge({block.batch, block.Part(0).head, block.rows, keys});
@@ -264,7 +234,8 @@ absl::StatusOr<Verdict> Tiles::ScoreUnchecked(const QueryBlock& block, Range key
     const Matrix<float> scores = View(part, block.rows, keys);
     float* flaws = flaws_ + part.tile_row;
     AddAlibiBias(block, part, keys);
-    if (check_full || verdict != Verdict::kFull) {
+    if (left_out == LeftOut::kMask) continue;
+    if (left_out == LeftOut::kNothing || verdict != Verdict::kFull) {
       if (absl::Status status = CheckFinite(tile, scores, flaws); !status.ok()) return status;
     }
     if (verdict == Verdict::kPartial) {
@@ -277,14 +248,18 @@ absl::StatusOr<Verdict> Tiles::ScoreUnchecked(const QueryBlock& block, Range key
 }
 
 absl::StatusOr<bool> Tiles::Score(const QueryBlock& block, Range keys) {
-  const absl::StatusOr<Verdict> verdict = ScoreUnchecked(block, keys, true);
+  const absl::StatusOr<Verdict> verdict = ScoreBut(LeftOut::kNothing, block, keys);
   if (!verdict.ok()) return verdict.status();
   return *verdict != Verdict::kEmpty;
 }
 
 absl::StatusOr<bool> Tiles::Weigh(const QueryBlock& block, Range keys) {
   const bool ieee = call_.spec().allow_non_finite;
-  const absl::StatusOr<Verdict> verdict = ScoreUnchecked(block, keys, ieee);
+  // Also where sinks want masked scores: what they do must not change the output's bits.
+  const bool ranges = call_.rules.AreRanges();
+  LeftOut left_out = ranges && call_.sinks.empty() ? LeftOut::kMask : LeftOut::kCheckOfFull;
+  if (ieee) left_out = LeftOut::kNothing;
+  const absl::StatusOr<Verdict> verdict = ScoreBut(left_out, block, keys);
   if (!verdict.ok()) return verdict.status();
   if (*verdict == Verdict::kEmpty) return false;
   SoftmaxTile tile;
@@ -296,7 +271,17 @@ absl::StatusOr<bool> Tiles::Weigh(const QueryBlock& block, Range keys) {
   tile.precision = call_.plan.bf16_products                                ? WeightPrecision::kBF16
                    : call_.spec().precision == ComputePrecision::kBFloat16 ? WeightPrecision::kRoundedToBF16
                                                                            : WeightPrecision::kF32;
-  tile.masked = ieee || *verdict == Verdict::kPartial;
+  tile.masked = ieee || (!ranges && *verdict == Verdict::kPartial);
+  std::array<KeySpan, kMostRows> seen;
+  if (ranges && *verdict == Verdict::kPartial) {
+    for (std::int64_t r = 0; r < tile.rows; ++r) {
+      const Range by_rule = call_.rules.RowKeys(block.batch, block.rows.begin + r % block.rows.size());
+      KeySpan& span = seen[static_cast<std::size_t>(r)];
+      span.begin = std::clamp(by_rule.begin, keys.begin, keys.end) - keys.begin;
+      span.end = std::max(std::clamp(by_rule.end, keys.begin, keys.end) - keys.begin, span.begin);
+    }
+    tile.seen = seen.data();
+  }
   for (std::int64_t stack = 0; stack < block.key_value_heads; ++stack) {
     const std::int64_t first = stack * block.padded_rows();
     tile.scores = scores_.Row(first);
@@ -305,7 +290,7 @@ absl::StatusOr<bool> Tiles::Weigh(const QueryBlock& block, Range keys) {
     tile.output = output_.Row(first);
     if (OnlineSoftmax(tile) == tile.rows) continue;
     // Once more, to say which.
-    const absl::Status status = ScoreUnchecked(block, keys, true).status();
+    const absl::Status status = ScoreBut(LeftOut::kNothing, block, keys).status();
     return status.ok() ? absl::InternalError("a score is not finite, and then it is") : status;
   }
   return true;
@@ -345,56 +330,6 @@ void Tiles::NarrowWeights(const QueryBlock& block, Range keys) {
       NarrowRow(TensorKind::kBF16, row, reinterpret_cast<std::byte*>(row), padded);
     } else {
       RoundRowToBF16(row, padded);
-    }
-  }
-}
-
-bool Tiles::ZeroNonFinite(const QueryBlock& block, Range keys, Rows& values) {
-  const std::int64_t size = call_.value.size;
-  bool flawed = false;
-  const auto width = static_cast<std::size_t>(call_.plan.bf16_products ? 2 : 4);
-  const TensorKind kind = call_.plan.bf16_products ? TensorKind::kBF16 : TensorKind::kF32;
-  std::vector<float> row(static_cast<std::size_t>(size));
-  for (std::int64_t stack = 0; stack < block.key_value_heads; ++stack) {
-    for (std::int64_t j = 0; j < keys.size(); ++j) {
-      const auto at = static_cast<std::size_t>(stack * values.step + j * values.stride) * width;
-      WidenRow(kind, static_cast<const std::byte*>(values.data) + at, row.data(), size);
-      flawed = flawed || FirstNonFinite(row.data(), size) < size;
-    }
-  }
-  if (!flawed) return false;
-  KeyValueRows from = call_.value;
-  from.ready = false;  // so that a copy is made, whose numbers may be changed
-  values = LoadRows(block, from, keys, value_room_);
-  for (std::int64_t at = 0; at < block.key_value_heads * values.step; ++at) {
-    auto* place = reinterpret_cast<std::byte*>(value_room_) + static_cast<std::size_t>(at) * width;
-    float value = 0;
-    WidenRow(kind, place, &value, 1);
-    if (!std::isfinite(value)) std::memset(place, 0, width);
-  }
-  return true;
-}
-
-void Tiles::BlendNonFinite(const QueryBlock& block, const TilePart& part, Range keys) {
-  const std::int64_t size = call_.value.size;
-  const bool bf16 = call_.plan.bf16_products;
-  std::vector<float> values(static_cast<std::size_t>(size));
-  for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-    const HeadsView& where = call_.value.where;
-    WidenRow(where.kind, where.At(block.batch, call_.dims().KeyValueHead(part.head), key), values.data(), size);
-    if (FirstNonFinite(values.data(), size) == size) continue;
-    for (std::int64_t r = 0; r < block.rows.size(); ++r) {
-      if (!call_.rules.Allows(block.batch, part.head, block.rows.begin + r, key)) continue;
-      const std::int64_t column = key - keys.begin;
-      float weight = scores_.Row(part.tile_row + r)[column];
-      if (bf16) {
-        const auto* halves = reinterpret_cast<const std::byte*>(scores_.Row(part.tile_row + r));
-        WidenRow(TensorKind::kBF16, halves + 2 * column, &weight, 1);
-      }
-      for (std::int64_t c = 0; c < size; ++c) {
-        const float value = values[static_cast<std::size_t>(c)];
-        if (!std::isfinite(value)) output_.Row(part.tile_row + r)[c] += weight * value;
-      }
     }
   }
 }

@@ -84,6 +84,11 @@ class Tiles {
   absl::Status Finish(const QueryBlock& block);
 
  private:
+  // What a row has seen among the scores that count, with allow_non_finite: nothing strange, or NaN or +inf, which make
+  // the whole row NaN. A score of -inf is a weight of 0, as where a mask says it.
+  static constexpr float kSound = 0;
+  static constexpr float kSawNaN = 1;
+
   // K or V of a tile as products take them: [key_value_heads, padded keys, size].
   struct Rows {
     const void* data;
@@ -97,12 +102,19 @@ class Tiles {
   absl::Status Multiply(const QueryBlock& block, Range keys);
   void Softcap(const QueryBlock& block, Range keys);
   void AddAlibiBias(const QueryBlock& block, const TilePart& part, Range keys);
-  // Score, but for whether scores of a tile that no mask touches are finite: whoever reads them next sees it too.
-  absl::StatusOr<Verdict> ScoreUnchecked(const QueryBlock& block, Range keys, bool check_full);
+  // What is left to whoever reads the scores next.
+  enum class LeftOut : std::uint8_t {
+    kNothing,
+    kCheckOfFull,  // whether scores of a tile that no mask touches are finite
+    kMask,         // that, and masks that are ranges
+  };
+  absl::StatusOr<Verdict> ScoreBut(LeftOut left_out, const QueryBlock& block, Range keys);
   absl::Status Mask(const Tile& tile, const Matrix<float>& scores);
   void TellSinks(const QueryBlock& block, const TilePart& part, Range keys);
   // Scores before the mask: those that a row may see and that are not finite are refused, or mark their rows.
   absl::Status CheckFinite(const Tile& tile, const Matrix<float>& scores, float* flaws);
+  // Scores after the mask: what is not finite and not forbidden marks its row and becomes -inf.
+  static void CleanFlawed(const Matrix<float>& scores, float* flaws);
   // Values of a tile that are not finite: a copy without them for the product, and their part of it, pair by pair, so
   // that 0 x NaN of a forbidden pair reaches no sum.
   absl::Status BlendValues(const QueryBlock& block, Range keys, const Rows& values);

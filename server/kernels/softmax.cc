@@ -113,7 +113,7 @@ struct StoreBF16 {
 
 // Stores exp(score - largest) of n scores, whole vectors, and returns the sum.
 template <typename Store>
-HWY_INLINE float ExpRow(const float* row, std::int64_t n, float largest, Store store) {
+HWY_INLINE float ExpWhole(const float* row, std::int64_t n, float largest, Store store) {
   const Tag tag;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
   const auto by = hn::Set(tag, largest);
@@ -135,38 +135,51 @@ HWY_INLINE float ExpRow(const float* row, std::int64_t n, float largest, Store s
   return hn::GetLane(hn::SumOfLanes(tag, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
 }
 
-float ExpWhole(WeightPrecision precision, float* row, std::int64_t n, float largest) {
+// Stores exp(score - largest) of n scores at `row`, and returns their sum.
+float ExpTail(WeightPrecision precision, const float* row, std::size_t n, float largest, float* to,
+              std::uint16_t* half) {
+  const Tag tag;
+  const auto x = hn::Sub(LoadTail(row, n, kNothing), hn::Set(tag, largest));
+  const auto e = precision == WeightPrecision::kF32 ? ExpOfNegative(x, kForFloats) : ExpOfNegative(x, kForBF16);
+  HWY_ALIGN float lanes[hn::MaxLanes(Tag())];
+  HWY_ALIGN std::uint16_t narrow[hn::MaxLanes(Tag())];
   switch (precision) {
-    case WeightPrecision::kF32: return ExpRow(row, n, largest, StoreFloats{row});
-    case WeightPrecision::kRoundedToBF16: return ExpRow(row, n, largest, StoreRounded{row});
-    case WeightPrecision::kBF16: return ExpRow(row, n, largest, StoreBF16{reinterpret_cast<std::uint16_t*>(row)});
+    case WeightPrecision::kF32: StoreFloats{lanes}(e, 0); break;
+    case WeightPrecision::kRoundedToBF16: StoreRounded{lanes}(e, 0); break;
+    case WeightPrecision::kBF16:
+      StoreBF16{narrow}(e, 0);
+      std::memcpy(half, narrow, n * sizeof(std::uint16_t));
+      return hn::GetLane(hn::SumOfLanes(tag, e));
   }
-  return 0;
+  std::memcpy(to, lanes, n * sizeof(float));
+  return hn::GetLane(hn::SumOfLanes(tag, e));
 }
 
-// What is left of a row after its whole vectors: scores from `i` on, then zeros up to `padded`.
-float ExpTail(const SoftmaxTile& t, float* row, std::int64_t i, float largest) {
-  const Tag tag;
-  const auto left = static_cast<std::size_t>(t.keys - i);
-  HWY_ALIGN float lanes[hn::MaxLanes(Tag())] = {};
+// A row's exponentials, and zeros where it sees no key. The sum.
+float ExpRow(const SoftmaxTile& t, float* row, KeySpan seen, float largest) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag()));
+  const std::int64_t n = seen.end - seen.begin;
+  const std::int64_t whole = n / lanes * lanes;
+  const float* from = row + seen.begin;
+  auto* halves = reinterpret_cast<std::uint16_t*>(row);
   float sum = 0;
-  if (left > 0) {
-    const auto x = hn::Sub(LoadTail(row + i, left, kNothing), hn::Set(tag, largest));
-    const auto e = t.precision == WeightPrecision::kF32 ? ExpOfNegative(x, kForFloats) : ExpOfNegative(x, kForBF16);
-    hn::Store(e, tag, lanes);
-    sum = hn::GetLane(hn::SumOfLanes(tag, e));
+  switch (t.precision) {
+    case WeightPrecision::kF32: sum = ExpWhole(from, whole, largest, StoreFloats{row + seen.begin}); break;
+    case WeightPrecision::kRoundedToBF16: sum = ExpWhole(from, whole, largest, StoreRounded{row + seen.begin}); break;
+    case WeightPrecision::kBF16: sum = ExpWhole(from, whole, largest, StoreBF16{halves + seen.begin}); break;
   }
+  if (whole < n) {
+    const std::int64_t at = seen.begin + whole;
+    sum += ExpTail(t.precision, row + at, static_cast<std::size_t>(n - whole), largest, row + at, halves + at);
+  }
+  // Last: where bfloat16 goes, scores were.
   if (t.precision == WeightPrecision::kBF16) {
-    auto* halves = reinterpret_cast<std::uint16_t*>(row);
-    HWY_ALIGN std::uint16_t narrow[hn::MaxLanes(Tag())];
-    StoreBF16{narrow}(hn::Load(tag, lanes), 0);
-    std::fill(halves + i, halves + t.padded, std::uint16_t{0});
-    std::memcpy(halves + i, narrow, left * sizeof(std::uint16_t));
-    return sum;
+    std::fill(halves, halves + seen.begin, std::uint16_t{0});
+    std::fill(halves + seen.end, halves + t.padded, std::uint16_t{0});
+  } else {
+    std::fill(row, row + seen.begin, 0.0F);
+    std::fill(row + seen.end, row + t.padded, 0.0F);
   }
-  if (t.precision == WeightPrecision::kRoundedToBF16) StoreRounded{lanes}(hn::Load(tag, lanes), 0);
-  std::fill(row + i, row + t.padded, 0.0F);
-  std::memcpy(row + i, lanes, left * sizeof(float));
   return sum;
 }
 
@@ -180,12 +193,11 @@ void ScaleRow(float* row, std::int64_t n, float factor) {
 }
 
 std::int64_t OnlineSoftmaxT(const SoftmaxTile& t) {
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag()));
-  const std::int64_t whole = t.keys / lanes * lanes;
   for (std::int64_t r = 0; r < t.rows; ++r) {
     float* row = t.scores + r * t.stride;
+    const KeySpan seen = t.seen == nullptr ? KeySpan{0, t.keys} : t.seen[r];
     Vec trace;
-    const auto most = MaxOf(row, t.keys, trace);
+    const auto most = MaxOf(row + seen.begin, seen.end - seen.begin, trace);
     if (!t.masked && !hn::AllTrue(Tag(), hn::Eq(trace, hn::Zero(Tag())))) return r;
     const float largest = std::max(t.largest[r], hn::GetLane(hn::MaxOfLanes(Tag(), most)));
     if (largest == kNothing) {
@@ -202,7 +214,7 @@ std::int64_t OnlineSoftmaxT(const SoftmaxTile& t) {
       }
       t.largest[r] = largest;
     }
-    t.sums[r] += ExpWhole(t.precision, row, whole, largest) + ExpTail(t, row, whole, largest);
+    t.sums[r] += ExpRow(t, row, seen, largest);
   }
   return t.rows;
 }

@@ -11,6 +11,12 @@ namespace headlight {
 // the start of each row. Sums are of what was before rounding.
 enum class WeightPrecision : std::uint8_t { kF32, kRoundedToBF16, kBF16 };
 
+// Keys begin .. end - 1 of a tile.
+struct KeySpan {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
 // Rows of scores that become exponentials, and what each row has gathered from the tiles before.
 struct SoftmaxTile {
   float* scores = nullptr;  // [rows, keys], `stride` floats from row to row, room for `padded` keys
@@ -24,6 +30,8 @@ struct SoftmaxTile {
   std::int64_t size = 0;
   WeightPrecision precision = WeightPrecision::kF32;
   bool masked = false;  // scores of -inf are pairs that may not attend; otherwise no score may be infinite
+  // [rows], or null: the keys that each row may see; scores of others are not looked at, and become 0.
+  const KeySpan* seen = nullptr;
 };
 
 // One step of the online softmax (Milakov & Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135, algorithm 1):

@@ -34,6 +34,12 @@ class MaskRules {
   // The smallest range that holds every key which the rules let any of the rows see; may be empty.
   Range VisibleKeys(std::int64_t batch, Range rows) const;
 
+  // Whether a row's keys are one range, whatever the head: neither segments nor a tensor say more.
+  bool AreRanges() const { return mask_.segments == nullptr && !mask_.tensor.has_value(); }
+  // Keys that row `row` of `batch` may see by everything but segments and numbers; its ends never fall as rows go on.
+  // Empty where begin >= end.
+  Range RowKeys(std::int64_t batch, std::int64_t row) const;
+
   // By the rules alone; a mask tensor makes every tile that is not empty partial.
   Verdict Judge(const Tile& tile) const;
 
@@ -51,9 +57,6 @@ class MaskRules {
   std::int64_t VisiblePairs() const;
 
  private:
-  // Keys that row `row` of `batch` may see by everything but segments and numbers; its ends never fall as rows go on.
-  // Empty where begin >= end.
-  Range RowKeys(std::int64_t batch, std::int64_t row) const;
   std::int64_t QuerySegment(std::int64_t batch, std::int64_t row) const;
   std::int64_t KeySegment(std::int64_t batch, std::int64_t key) const;
   // Whether segments let none, some or all pairs of the tile attend; may say kPartial where it is none.

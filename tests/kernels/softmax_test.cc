@@ -126,6 +126,34 @@ TEST(OnlineSoftmax, RowsThatSeeNothingStayEmpty) {
   }
 }
 
+// Keys that a row may not see are not even looked at.
+TEST(OnlineSoftmax, SpansAreMasksWhateverStandsOutside) {
+  for (const WeightPrecision precision :
+       {WeightPrecision::kF32, WeightPrecision::kRoundedToBF16, WeightPrecision::kBF16}) {
+    for (const KeySpan span :
+         {KeySpan{0, 70}, KeySpan{0, 1}, KeySpan{3, 40}, KeySpan{17, 70}, KeySpan{69, 70}, KeySpan{5, 5}}) {
+      Rows rows(1, 70, 80);
+      std::mt19937 random(2);
+      Fill(rows, random, 3, false);
+      Rows masked = rows;
+      for (std::int64_t key = 0; key < 70; ++key) {
+        if (key >= span.begin && key < span.end) continue;
+        rows.At(0, key) = std::numeric_limits<float>::quiet_NaN();
+        masked.At(0, key) = kNothing;
+      }
+      SoftmaxTile tile = rows.Tile(precision, false);
+      tile.seen = &span;
+      ASSERT_EQ(OnlineSoftmax(tile), 1);
+      ASSERT_EQ(OnlineSoftmax(masked.Tile(precision, true)), 1);
+      EXPECT_EQ(rows.largest, masked.largest);
+      EXPECT_NEAR(rows.sums[0], masked.sums[0], 1e-6 * masked.sums[0]);
+      for (std::int64_t key = 0; key < 80; ++key) {
+        EXPECT_EQ(rows.Weight(0, key, precision), masked.Weight(0, key, precision)) << key;
+      }
+    }
+  }
+}
+
 TEST(OnlineSoftmax, NamesTheFirstRowThatIsNotFinite) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), kNothing}) {
     for (const std::int64_t at : {0, 15, 16, 63, 64, 69}) {
