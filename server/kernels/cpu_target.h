@@ -1,5 +1,5 @@
 // The instruction set that the kernels use, by name. One process uses one target: the same target gives the same bits
-// on any machine that has it.
+// on any machine that has it, but for products of bfloat16 (MultipliesBF16 in matmul.h), which not every avx512 has.
 #ifndef HEADLIGHT_SERVER_KERNELS_CPU_TARGET_H_
 #define HEADLIGHT_SERVER_KERNELS_CPU_TARGET_H_
 
