@@ -78,10 +78,10 @@ class Server:
     def stub(self) -> service_grpc.AttentionServiceStub:
         return service_grpc.AttentionServiceStub(self.channel)
 
-    def attend(self, request: service_pb.AttendRequest, timeout: float = 30) -> service_pb.AttendResponse:
+    def attend(self, request: service_pb.AttendRequest, timeout: float = 120) -> service_pb.AttendResponse:
         return self.stub.Attend(request, timeout=timeout)
 
-    def compare(self, request: service_pb.AttendRequest, timeout: float = 30) -> service_pb.CompareAlgorithmsResponse:
+    def compare(self, request: service_pb.AttendRequest, timeout: float = 120) -> service_pb.CompareAlgorithmsResponse:
         """The two requests have the same fields with the same numbers."""
         same = service_pb.CompareAlgorithmsRequest.FromString(request.SerializeToString())
         return self.stub.CompareAlgorithms(same, timeout=timeout)

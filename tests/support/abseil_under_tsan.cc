@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -28,13 +29,21 @@ Function Next(const char* name) {
   for (std::size_t at = 0; (at = symbol.find("$", at)) != std::string::npos;) {
     symbol.replace(at, 1, "4absl" + std::to_string(space.size()) + space);
   }
+  const int error = errno;  // callers lock between a call of the system's and their look at its error
   void* const found = dlsym(RTLD_NEXT, symbol.c_str());
+  errno = error;
   if (found == nullptr) {
     std::fprintf(stderr, "no %s among the libraries\n", symbol.c_str());
     std::abort();
   }
   return reinterpret_cast<Function>(found);
 }
+
+// Debian's abseil looks for cycles of locks at every lock, in memory of its own that would be reported.
+[[maybe_unused]] const bool looks_for_cycles = [] {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  return false;
+}();
 
 extern "C" const char __executable_start;  // the linker's: where this executable begins and its code ends
 extern "C" const char etext;
