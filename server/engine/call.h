@@ -29,6 +29,15 @@ struct KeyValueRows {
   std::int64_t size = 0;  // D or Dv
   bool ready = true;      // of the kind that products take, turned and rounded
   bool turns = false;     // by the key's position, where not ready
+  // Full tiles as packed products take them, [B, Hkv, full tiles], or null (products.h).
+  const std::byte* tiles = nullptr;
+  std::int64_t tile_bytes = 0;
+};
+
+// Keys and values that products could not take in place, or take faster in another order.
+struct Packed {
+  Buffer<std::byte> keys, values;
+  Buffer<std::byte> key_tiles, value_tiles;
 };
 
 struct CallState {

@@ -98,13 +98,13 @@ class Naive final : public Phase {
   }
 
   absl::Status BlendSpan(const QueryBlock& block, Range keys, Tiles& tiles) {
-    const std::int64_t padded = RoundUp(keys.size(), kTailKeys);
-    for (std::int64_t r = 0; r < block.tile_rows(); ++r) std::fill_n(tiles.scores().Row(r), padded, 0.0F);
+    tiles.SetKeys(keys);
+    std::fill_n(tiles.scores().data, block.tile_rows() * tiles.scores().stride, 0.0F);
     for (std::int64_t i = 0; i < block.parts() * block.rows.size(); ++i) {
       const Place place = PlaceOf(block, i);
       std::copy_n(place.grid + keys.begin, keys.size(), tiles.scores().Row(place.tile_row));
     }
-    tiles.NarrowWeights(block, keys);
+    tiles.NarrowWeights(block);
     return tiles.Blend(block, keys);
   }
 

@@ -7,6 +7,7 @@
 
 #include "server/engine/fill.h"
 #include "server/engine/linear.h"
+#include "server/engine/products.h"
 #include "server/kernels/convert.h"
 #include "server/kernels/seeded.h"
 #include "server/positions/additive.h"
@@ -270,11 +271,13 @@ void AddPacking(CallState& call, Packed& packed, PhasedWork& work) {
                 rotary};
     call.value = {view(call.data.value, d.key_value_heads, d.key_tokens, d.value_head_size), d.value_head_size, ready};
   }
-  if (!call.plan.packs) return;
-  auto fill = std::make_unique<Fill>();
-  if (!call.key.ready) Pack(call, call.key, packed.keys, *fill);
-  if (!call.value.ready) Pack(call, call.value, packed.values, *fill);
-  work.Add(std::move(fill));
+  if (call.plan.packs) {
+    auto fill = std::make_unique<Fill>();
+    if (!call.key.ready) Pack(call, call.key, packed.keys, *fill);
+    if (!call.value.ready) Pack(call, call.value, packed.values, *fill);
+    work.Add(std::move(fill));
+  }
+  AddPackedTiles(call, packed, work);
 }
 
 void AddOutputProjection(CallState& call, Projection& projection, PhasedWork& work) {

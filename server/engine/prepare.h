@@ -23,14 +23,9 @@ struct Projection {
 // key and value. `call` and `projection` outlive the phases.
 void AddProjection(CallState& call, Projection& projection, PhasedWork& work);
 
-// Keys and values that products could not take in place.
-struct Packed {
-  Buffer<std::byte> keys, values;
-};
-
 // Both inputs: fills the rotary tables, turns projected keys, and makes K and V as products take them where the plan
-// packs; elsewhere tiles make theirs. Q, K, V input: sets call.query, key and value. `call` and `packed` outlive the
-// phases.
+// packs, and their tiles where it packs those; elsewhere tiles make theirs. Q, K, V input: sets call.query, key and
+// value. `call` and `packed` outlive the phases.
 void AddPacking(CallState& call, Packed& packed, PhasedWork& work);
 
 // output = concat Wo + bo, in the kind of call.output.

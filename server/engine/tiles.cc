@@ -9,6 +9,7 @@
 
 #include "absl/time/clock.h"
 #include "server/engine/overflow.h"
+#include "server/engine/products.h"
 #include "server/kernels/convert.h"
 #include "server/kernels/rows.h"
 #include "server/kernels/softmax.h"
@@ -143,6 +144,10 @@ void Tiles::Start(const QueryBlock& block) {
 Tiles::Rows Tiles::LoadRows(const QueryBlock& block, const KeyValueRows& from, Range keys, float* room) const {
   const std::int64_t size = from.size;
   const std::int64_t padded = RoundUp(keys.size(), kTailKeys);
+  if (const std::byte* tile = PackedTile(call_, from, block.batch, block.key_value_head, keys);
+      tile != nullptr && block.key_value_heads == 1) {
+    return {tile, from.where.token_stride, 0, true};
+  }
   if (from.ready && padded == keys.size()) {
     return {from.where.At(block.batch, block.key_value_head, keys.begin), from.where.token_stride,
             from.where.head_stride};
@@ -160,29 +165,23 @@ Tiles::Rows Tiles::LoadRows(const QueryBlock& block, const KeyValueRows& from, R
   return {room, size, padded * size};
 }
 
+void Tiles::SpreadOverHeads(const QueryBlock& block, const Rows& rows, MatmulShape& shape) {
+  shape.packed_b = rows.packed;
+  if (block.key_value_heads == 1) return;
+  shape.batch = block.key_value_heads;
+  shape.a_step = shape.m * shape.lda;
+  shape.b_step = rows.step;
+  shape.c_step = shape.m * shape.ldc;
+}
+
 Matrix<float> Tiles::View(const TilePart& part, Range rows, Range keys) const {
   return {scores_.Row(part.tile_row), rows.size(), keys.size(), scores_.stride};
 }
 
 absl::Status Tiles::Multiply(const QueryBlock& block, Range keys) {
   const Rows rows = LoadRows(block, call_.key, keys, key_room_);
-  MatmulShape shape;
-  shape.m = block.padded_rows();
-  shape.n = RoundUp(keys.size(), kTailKeys);
-  shape.k = shape.lda = call_.dims().head_size;
-  shape.ldb = rows.stride;
-  shape.ldc = scores_.stride;
-  shape.transpose_b = true;
-  if (call_.plan.bf16_products) {
-    shape.kind = MatmulKind::kBF16;
-    shape.alpha = static_cast<float>(call_.spec().scale);
-  }
-  if (block.key_value_heads > 1) {
-    shape.batch = block.key_value_heads;
-    shape.a_step = shape.m * shape.k;
-    shape.b_step = rows.step;
-    shape.c_step = shape.m * shape.ldc;
-  }
+  MatmulShape shape = ScoreProduct(call_, block.padded_rows(), RoundUp(keys.size(), kTailKeys), rows.stride);
+  SpreadOverHeads(block, rows, shape);
   return call_.matmuls.Run(shape, query_, rows.data, scores_.data);
 }
 
@@ -226,6 +225,7 @@ absl::StatusOr<Verdict> Tiles::ScoreBut(LeftOut left_out, const QueryBlock& bloc
   // What heads may see differs by a mask tensor alone, and that makes every tile partial.
   const Verdict verdict = call_.rules.Judge({block.batch, block.Part(0).head, block.rows, keys});
   if (verdict == Verdict::kEmpty) return verdict;
+  SetKeys(keys);
   if (absl::Status status = Multiply(block, keys); !status.ok()) return status;
   Softcap(block, keys);
   for (std::int64_t i = 0; i < block.parts(); ++i) {
@@ -265,8 +265,7 @@ absl::StatusOr<bool> Tiles::Weigh(const QueryBlock& block, Range keys) {
   SoftmaxTile tile;
   tile.rows = block.stack_rows();
   tile.keys = keys.size();
-  tile.padded = RoundUp(keys.size(), kTailKeys);
-  tile.stride = scores_.stride;
+  tile.padded = scores_.stride;
   tile.size = output_.cols;
   tile.precision = call_.plan.bf16_products                                ? WeightPrecision::kBF16
                    : call_.spec().precision == ComputePrecision::kBFloat16 ? WeightPrecision::kRoundedToBF16
@@ -285,6 +284,7 @@ absl::StatusOr<bool> Tiles::Weigh(const QueryBlock& block, Range keys) {
   for (std::int64_t stack = 0; stack < block.key_value_heads; ++stack) {
     const std::int64_t first = stack * block.padded_rows();
     tile.scores = scores_.Row(first);
+    tile.halves = HalvesOf(first);
     tile.largest = largest_ + first;
     tile.sums = sums_ + first;
     tile.output = output_.Row(first);
@@ -297,6 +297,7 @@ absl::StatusOr<bool> Tiles::Weigh(const QueryBlock& block, Range keys) {
 }
 
 absl::Status Tiles::Show(const QueryBlock& block, Range keys, MapStage stage) {
+  SetKeys(keys);
   const TilePart part = block.Part(0);
   const Tile tile{block.batch, part.head, block.rows, keys};
   const Matrix<float> scores = View(part, block.rows, keys);
@@ -321,37 +322,19 @@ absl::Status Tiles::Show(const QueryBlock& block, Range keys, MapStage stage) {
   return absl::OkStatus();
 }
 
-void Tiles::NarrowWeights(const QueryBlock& block, Range keys) {
+void Tiles::NarrowWeights(const QueryBlock& block) {
   if (call_.spec().precision != ComputePrecision::kBFloat16) return;
-  const std::int64_t padded = RoundUp(keys.size(), kTailKeys);
-  for (std::int64_t r = 0; r < block.tile_rows(); ++r) {
-    float* row = scores_.Row(r);
-    if (call_.plan.bf16_products) {
-      NarrowRow(TensorKind::kBF16, row, reinterpret_cast<std::byte*>(row), padded);
-    } else {
-      RoundRowToBF16(row, padded);
-    }
+  const std::int64_t count = block.tile_rows() * scores_.stride;
+  if (call_.plan.bf16_products) {
+    NarrowRow(TensorKind::kBF16, scores_.data, reinterpret_cast<std::byte*>(scores_.data), count);
+  } else {
+    RoundRowToBF16(scores_.data, count);
   }
 }
 
 absl::Status Tiles::BlendValues(const QueryBlock& block, Range keys, const Rows& values) {
-  MatmulShape shape;
-  shape.m = block.padded_rows();
-  shape.n = shape.ldc = call_.value.size;
-  shape.k = RoundUp(keys.size(), kTailKeys);
-  shape.lda = scores_.stride;
-  shape.ldb = values.stride;
-  shape.accumulate = true;
-  if (call_.plan.bf16_products) {
-    shape.kind = MatmulKind::kBF16;
-    shape.lda *= 2;  // rows of bfloat16 begin where those of float32 did
-  }
-  if (block.key_value_heads > 1) {
-    shape.batch = block.key_value_heads;
-    shape.a_step = shape.m * shape.lda;
-    shape.b_step = values.step;
-    shape.c_step = shape.m * shape.ldc;
-  }
+  MatmulShape shape = BlendProduct(call_, block.padded_rows(), RoundUp(keys.size(), kTailKeys), values.stride);
+  SpreadOverHeads(block, values, shape);
   return call_.matmuls.Run(shape, scores_.data, values.data, output_.data);
 }
 

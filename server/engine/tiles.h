@@ -52,8 +52,10 @@ class Tiles {
  public:
   Tiles(CallState& call, Lane& lane);
 
-  // Float32, `stride` apart; rows as QueryBlock says.
+  // Float32, rows as QueryBlock says, those of the keys that SetKeys was told last.
   Matrix<float> scores() const { return scores_; }
+  // Scores are of these keys from here on, padded.
+  void SetKeys(Range keys) { scores_.stride = RoundUp(keys.size(), kTailKeys); }
   float* largest() const { return largest_; }  // of each row: the largest score seen
   float* sums() const { return sums_; }        // of each row: sum of exponentials
 
@@ -73,8 +75,8 @@ class Tiles {
   // done.
   absl::Status Show(const QueryBlock& block, Range keys, MapStage stage);
 
-  // Makes weights in scores(), padded with zeros, what Blend takes.
-  void NarrowWeights(const QueryBlock& block, Range keys);
+  // Makes weights in scores(), padded with zeros, what Blend takes: bfloat16 lies dense from where scores begin.
+  void NarrowWeights(const QueryBlock& block);
 
   // output += weights x values of the tile.
   absl::Status Blend(const QueryBlock& block, Range keys);
@@ -94,9 +96,15 @@ class Tiles {
     const void* data;
     std::int64_t stride;  // elements from key to key
     std::int64_t step;    // elements from head to head
+    bool packed = false;  // a packed tile; `stride` is what it was packed from
   };
-  // In place where they lie ready and there is no tail, else made in `room`.
+  // A packed tile where there is one; in place where they lie ready and there is no tail; else made in `room`.
   Rows LoadRows(const QueryBlock& block, const KeyValueRows& from, Range keys, float* room) const;
+  // A product of the block's first key/value head made one of all of them.
+  static void SpreadOverHeads(const QueryBlock& block, const Rows& rows, MatmulShape& shape);
+  std::uint16_t* HalvesOf(std::int64_t row) const {
+    return reinterpret_cast<std::uint16_t*>(scores_.data) + row * scores_.stride;
+  }
   Matrix<float> View(const TilePart& part, Range rows, Range keys) const;
   // scale x Q K^T, and what follows it up to the mask.
   absl::Status Multiply(const QueryBlock& block, Range keys);
@@ -133,7 +141,7 @@ class Tiles {
   CallState& call_;
   Lane& lane_;
   float* query_;          // [rows, D], or as many bfloat16
-  Matrix<float> scores_;  // [rows, tile keys]
+  Matrix<float> scores_;  // [rows, padded keys of the tile], or weights, of bfloat16 where products take that
   Matrix<float> output_;  // [rows, Dv]: sums, until divided
   float* key_room_;
   float* value_room_;

@@ -82,8 +82,8 @@ void Tiles::BlendNonFinite(const QueryBlock& block, const TilePart& part, Range 
       const std::int64_t column = key - keys.begin;
       float weight = scores_.Row(part.tile_row + r)[column];
       if (bf16) {
-        const auto* halves = reinterpret_cast<const std::byte*>(scores_.Row(part.tile_row + r));
-        WidenRow(TensorKind::kBF16, halves + 2 * column, &weight, 1);
+        const auto* half = reinterpret_cast<const std::byte*>(HalvesOf(part.tile_row + r) + column);
+        WidenRow(TensorKind::kBF16, half, &weight, 1);
       }
       for (std::int64_t c = 0; c < size; ++c) {
         const float value = values[static_cast<std::size_t>(c)];

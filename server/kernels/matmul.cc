@@ -61,11 +61,18 @@ memory::desc DescribeMatrix(std::int64_t batch, memory::dims sizes, memory::dims
   return {sizes, type, strides};
 }
 
-dnnl::matmul::primitive_desc Describe(const MatmulShape& s) {
-  const auto type = s.kind == MatmulKind::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
-  const memory::desc a = DescribeMatrix(s.batch, {s.m, s.k}, {s.lda, 1}, s.a_step, type);
-  const memory::dims b_strides = s.transpose_b ? memory::dims{1, s.ldb} : memory::dims{s.ldb, 1};
-  const memory::desc b = DescribeMatrix(s.batch, {s.k, s.n}, b_strides, s.b_step, type);
+memory::data_type TypeOf(const MatmulShape& s) {
+  return s.kind == MatmulKind::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
+}
+
+// B as the caller has it.
+memory::desc DescribeB(const MatmulShape& s) {
+  const memory::dims strides = s.transpose_b ? memory::dims{1, s.ldb} : memory::dims{s.ldb, 1};
+  return DescribeMatrix(s.batch, {s.k, s.n}, strides, s.b_step, TypeOf(s));
+}
+
+dnnl::matmul::primitive_desc DescribeWith(const memory::desc& b, const MatmulShape& s) {
+  const memory::desc a = DescribeMatrix(s.batch, {s.m, s.k}, {s.lda, 1}, s.a_step, TypeOf(s));
   const memory::desc c = DescribeMatrix(s.batch, {s.m, s.n}, {s.ldc, 1}, s.c_step, memory::data_type::f32);
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -84,12 +91,26 @@ dnnl::matmul::primitive_desc Describe(const MatmulShape& s) {
 #endif
 }
 
+// The order of a packed B is the library's choice for one height, whatever height the product has.
+dnnl::matmul::primitive_desc Describe(const MatmulShape& s) {
+  if (!s.packed_b) return DescribeWith(DescribeB(s), s);
+  MatmulShape typical = s;
+  typical.m = 128;
+  const memory::desc any({s.k, s.n}, TypeOf(s), memory::format_tag::any);
+  return DescribeWith(DescribeWith(any, typical).weights_desc(), s);
+}
+
 class DnnlMatmul final : public Matmul {
  public:
   explicit DnnlMatmul(const MatmulShape& shape)
       : description_(Describe(shape)),
         product_(description_),
-        scratch_bytes_(description_.scratchpad_desc().get_size()) {}
+        scratch_bytes_(description_.scratchpad_desc().get_size()) {
+    if (shape.packed_b) {
+      plain_b_ = DescribeB(shape);
+      packing_ = dnnl::reorder({Engine(), plain_b_, Engine(), description_.weights_desc()});
+    }
+  }
 
   absl::Status Run(const void* a, const void* b, float* c) const override {
     UseOneThread();
@@ -110,11 +131,31 @@ class DnnlMatmul final : public Matmul {
     return absl::OkStatus();
   }
 
+  std::int64_t packed_bytes() const override {
+    return packing_ ? static_cast<std::int64_t>(description_.weights_desc().get_size()) : 0;
+  }
+
+  absl::Status Pack(const void* b, void* packed) const override {
+    UseOneThread();
+    try {
+      thread_local dnnl::stream stream(Engine());
+      std::unique_ptr<Arguments> arguments = Take();
+      arguments->plain_b.set_data_handle(const_cast<void*>(b));
+      arguments->b.set_data_handle(packed);
+      packing_.execute(stream, arguments->of_packing);
+      stream.wait();
+      GiveBack(arguments);
+    } catch (const dnnl::error& error) {
+      return absl::InternalError(absl::StrCat("oneDNN reorder: ", error.what()));
+    }
+    return absl::OkStatus();
+  }
+
  private:
   // Memory objects are dear to make, and one run at a time can use them.
   struct Arguments {
-    memory a, b, c, scratch;
-    std::unordered_map<int, memory> by_name;
+    memory a, b, c, scratch, plain_b;
+    std::unordered_map<int, memory> by_name, of_packing;
   };
 
   std::unique_ptr<Arguments> Take() const {
@@ -135,6 +176,10 @@ class DnnlMatmul final : public Matmul {
                      {DNNL_ARG_WEIGHTS, made->b},
                      {DNNL_ARG_DST, made->c},
                      {DNNL_ARG_SCRATCHPAD, made->scratch}};
+    if (packing_) {
+      made->plain_b = memory(plain_b_, Engine(), nullptr);
+      made->of_packing = {{DNNL_ARG_FROM, made->plain_b}, {DNNL_ARG_TO, made->b}};
+    }
     return made;
   }
 
@@ -146,6 +191,8 @@ class DnnlMatmul final : public Matmul {
   dnnl::matmul::primitive_desc description_;
   dnnl::matmul product_;
   std::size_t scratch_bytes_;
+  memory::desc plain_b_;
+  dnnl::reorder packing_;  // of B, where it is packed
   mutable absl::Mutex mutex_;
   mutable std::vector<std::unique_ptr<Arguments>> idle_ ABSL_GUARDED_BY(mutex_);
 };
@@ -196,15 +243,22 @@ absl::Status MatmulCache::Run(const MatmulShape& shape, const void* a, const voi
   return product.ok() ? (*product)->Run(a, b, c) : product.status();
 }
 
-bool MultipliesBF16() {
-  // Each isa's number holds the bits of those that it includes.
-  constexpr auto kBF16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kBF16) == kBF16;
+namespace {
+
+// Each isa's number holds the bits of those that it includes.
+bool Includes(dnnl::cpu_isa isa) {
+  const auto bits = static_cast<unsigned>(isa);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & bits) == bits;
 }
+
+}  // namespace
+
+bool GainsFromPacking() { return Includes(dnnl::cpu_isa::avx512_core); }
+bool MultipliesBF16() { return Includes(dnnl::cpu_isa::avx512_core_bf16); }
 
 absl::Status CapMatmulTarget(CpuTarget target) {
   dnnl::cpu_isa cap = dnnl::cpu_isa::sse41;
-  if (target == CpuTarget::kAvx512) cap = dnnl::cpu_isa::avx512_core_bf16;
+  if (target == CpuTarget::kAvx512) cap = dnnl::cpu_isa::avx512_core_amx;  // with and without AMX and bfloat16
   if (target == CpuTarget::kAvx2) cap = dnnl::cpu_isa::avx2;
   if (target == CpuTarget::kNeon) return absl::OkStatus();
   if (dnnl::set_max_cpu_isa(cap) == dnnl::status::success) return absl::OkStatus();

@@ -101,7 +101,7 @@ struct StoreRounded {
   }
 };
 
-// Reads stay ahead of writes: element i goes where element i / 2 was.
+// Reads stay ahead of writes, though halves may lie where scores do: number i of a tile goes where number i / 2 was.
 struct StoreBF16 {
   static constexpr auto& kTerms = kForBF16;
   std::uint16_t* row;
@@ -156,12 +156,13 @@ float ExpTail(WeightPrecision precision, const float* row, std::size_t n, float 
 }
 
 // A row's exponentials, and zeros where it sees no key. The sum.
-float ExpRow(const SoftmaxTile& t, float* row, KeySpan seen, float largest) {
+float ExpRow(const SoftmaxTile& t, std::int64_t r, KeySpan seen, float largest) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag()));
   const std::int64_t n = seen.end - seen.begin;
   const std::int64_t whole = n / lanes * lanes;
+  float* row = t.scores + r * t.padded;
   const float* from = row + seen.begin;
-  auto* halves = reinterpret_cast<std::uint16_t*>(row);
+  std::uint16_t* halves = t.halves + r * t.padded;
   float sum = 0;
   switch (t.precision) {
     case WeightPrecision::kF32: sum = ExpWhole(from, whole, largest, StoreFloats{row + seen.begin}); break;
@@ -172,7 +173,7 @@ float ExpRow(const SoftmaxTile& t, float* row, KeySpan seen, float largest) {
     const std::int64_t at = seen.begin + whole;
     sum += ExpTail(t.precision, row + at, static_cast<std::size_t>(n - whole), largest, row + at, halves + at);
   }
-  // Last: where bfloat16 goes, scores were.
+  // Last: where bfloat16 goes, scores may have been.
   if (t.precision == WeightPrecision::kBF16) {
     std::fill(halves, halves + seen.begin, std::uint16_t{0});
     std::fill(halves + seen.end, halves + t.padded, std::uint16_t{0});
@@ -194,16 +195,12 @@ void ScaleRow(float* row, std::int64_t n, float factor) {
 
 std::int64_t OnlineSoftmaxT(const SoftmaxTile& t) {
   for (std::int64_t r = 0; r < t.rows; ++r) {
-    float* row = t.scores + r * t.stride;
+    const float* row = t.scores + r * t.padded;
     const KeySpan seen = t.seen == nullptr ? KeySpan{0, t.keys} : t.seen[r];
     Vec trace;
     const auto most = MaxOf(row + seen.begin, seen.end - seen.begin, trace);
     if (!t.masked && !hn::AllTrue(Tag(), hn::Eq(trace, hn::Zero(Tag())))) return r;
     const float largest = std::max(t.largest[r], hn::GetLane(hn::MaxOfLanes(Tag(), most)));
-    if (largest == kNothing) {
-      std::fill_n(row, t.padded, 0.0F);  // of either width
-      continue;
-    }
     if (largest > t.largest[r]) {
       const float factor = std::exp(t.largest[r] - largest);
       t.sums[r] *= factor;
@@ -214,7 +211,8 @@ std::int64_t OnlineSoftmaxT(const SoftmaxTile& t) {
       }
       t.largest[r] = largest;
     }
-    t.sums[r] += ExpRow(t, row, seen, largest);
+    // A row that has seen nothing yet gets zeros.
+    t.sums[r] += ExpRow(t, r, largest == kNothing ? KeySpan() : seen, largest);
   }
   return t.rows;
 }

@@ -7,8 +7,8 @@
 
 namespace headlight {
 
-// How exponentials are stored: float32, float32 rounded to bfloat16 (nearest, ties to even), or bfloat16 itself, from
-// the start of each row. Sums are of what was before rounding.
+// How exponentials are stored: float32 or float32 rounded to bfloat16 (nearest, ties to even), in place; or bfloat16
+// itself, in SoftmaxTile::halves. Sums are of what was before rounding.
 enum class WeightPrecision : std::uint8_t { kF32, kRoundedToBF16, kBF16 };
 
 // Keys begin .. end - 1 of a tile.
@@ -19,11 +19,12 @@ struct KeySpan {
 
 // Rows of scores that become exponentials, and what each row has gathered from the tiles before.
 struct SoftmaxTile {
-  float* scores = nullptr;  // [rows, keys], `stride` floats from row to row, room for `padded` keys
+  float* scores = nullptr;  // [rows, padded], of which `keys` count
   std::int64_t rows = 0;
   std::int64_t keys = 0;
   std::int64_t padded = 0;  // >= keys
-  std::int64_t stride = 0;
+  // [rows, padded], where kBF16 goes: `scores` themselves, or what is neither they nor beyond. Never null.
+  std::uint16_t* halves = nullptr;
   float* largest = nullptr;  // [rows], -inf while a row has seen no key
   float* sums = nullptr;     // [rows]
   float* output = nullptr;   // [rows, size]: scaled down where a row's largest score rises

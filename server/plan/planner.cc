@@ -90,6 +90,28 @@ std::int64_t PackedBytes(const ProblemSpec& spec, bool bf16) {
   return bytes;
 }
 
+// Whether it pays to lay full tiles of K and V in the products' own order: where many query rows meet each, and none
+// begins in the middle of another.
+void PlanPackedTiles(std::int64_t visible_pairs, Processor processor, ExecutionPlan& plan) {
+  constexpr std::int64_t kRows = 512;  // from here on the reordering is under a hundredth of the products
+  const ProblemSpec& spec = plan.spec;
+  const Dimensions& d = spec.dims;
+  const std::int64_t heads = d.batch * d.key_value_heads;
+  const std::int64_t tiles = d.key_tokens / plan.tile.keys;
+  if (!processor.gains_from_packing || plan.algorithm != Algorithm::kFlash || tiles == 0) return;
+  if (spec.mask.window.has_value() || visible_pairs * d.query_heads < kRows * heads * d.key_tokens) return;
+  const std::int64_t left = kMaxPackedBytes - (plan.packs ? PackedBytes(spec, plan.bf16_products) : 0);
+  const std::int64_t keys = heads * tiles * PackedTileBytes(d.head_size, plan.tile.keys, plan.bf16_products);
+  const std::int64_t values = heads * tiles * PackedTileBytes(plan.tile.keys, d.value_head_size, plan.bf16_products);
+  plan.packs_key_tiles = keys <= left;
+  // Values in float32 gain only where rows of other heads lie between them.
+  const bool apart = (spec.projection.has_value() || spec.layout == HeadLayout::kTokenMajor) && d.key_value_heads > 1;
+  plan.packs_value_tiles = plan.packs_key_tiles && (plan.bf16_products || (apart && !plan.packs)) &&
+                           !spec.allow_non_finite && keys + values <= left;
+  if (plan.packs_key_tiles) plan.bytes.packed += keys;
+  if (plan.packs_value_tiles) plan.bytes.packed += values;
+}
+
 // What verification keeps beside a lane's scratch: keys, values and rows in double, and what is seeded once more.
 std::int64_t VerificationBytes(const ProblemSpec& spec) {
   const Dimensions& d = spec.dims;
@@ -168,6 +190,10 @@ constexpr std::int64_t kMaxLaneBytes = std::int64_t{1} << 20;
 
 }  // namespace
 
+std::int64_t PackedTileBytes(std::int64_t depth, std::int64_t columns, bool bf16) {
+  return RoundUp(depth, 32) * RoundUp(columns, 64) * (bf16 ? 2 : 4);
+}
+
 TileSize ChooseTile(const ProblemSpec& spec) {
   constexpr TileSize kEverywhere{128, 512};
   constexpr TileSize kAlongDiagonal{128, 256};  // rules along the diagonal make partial tiles: smaller ones waste less
@@ -239,6 +265,7 @@ ExecutionPlan DraftPlan(ProblemSpec checked, Processor processor) {
         std::max(plan.bytes.scratch_per_lane, ProjectionScratch(spec, plan.projection_blocks));
   }
   const std::int64_t pairs = MaskRules(spec).VisiblePairs();
+  PlanPackedTiles(pairs, processor, plan);
   plan.flops = 2 * pairs * d.query_heads * (d.head_size + d.value_head_size) + ProjectionFlops(spec);
   plan.map_flops = MapFlops(spec);
   plan.response_bytes = ResponseBytes(spec);

@@ -17,7 +17,8 @@ namespace headlight {
 
 // What the processor brings that changes a plan.
 struct Processor {
-  bool multiplies_bf16 = false;  // products of bfloat16 of its own
+  bool multiplies_bf16 = false;     // products of bfloat16 of its own
+  bool gains_from_packing = false;  // products are faster with K and V in an order of the library's own
 };
 
 // A tile of scores. Tails are padded with zeros to multiples of kTailRows and kTailKeys, so few shapes occur.
@@ -49,7 +50,7 @@ struct WorkspaceBytes {
   std::int64_t row_norms = 0;              // largest score and sum of every row, where maps are made after attention
   std::int64_t verification = 0;           // verify_rows: keys, values and results in double
   std::int64_t verification_per_lane = 0;  // its scratch, after attention's is given back
-  std::int64_t packed = 0;                 // K and V widened, narrowed or turned up front, rotary tables
+  std::int64_t packed = 0;                 // K and V widened, narrowed, turned or packed up front, rotary tables
   std::int64_t projection = 0;             // widened embeddings and weights, Q, K, V, concatenation
 };
 
@@ -62,6 +63,9 @@ class ExecutionPlan {
   TileHeads tile_heads;
   bool bf16_products = false;  // Q, K, V and P are multiplied as bfloat16; else as float32, rounded where asked for
   bool packs = false;          // K and V of another kind than products take, or turned, are made once, not by tile
+  // Full tiles of K and of V are laid up front in the order in which products read them fastest.
+  bool packs_key_tiles = false;
+  bool packs_value_tiles = false;
   ProjectionBlocks projection_blocks;
   WorkspaceBytes bytes;
   std::int64_t flops = 0;             // 2 x visible pairs x Hq x (D + Dv), and 2 x rows x fan-in x fan-out
@@ -95,6 +99,9 @@ absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec spec, const Limits& limits, P
 TileSize ChooseTile(const ProblemSpec& spec);
 // Which heads share it.
 TileHeads ChooseTileHeads(const ProblemSpec& spec, TileSize tile);
+
+// Bytes that the library's order of a [depth, columns] matrix takes at most.
+std::int64_t PackedTileBytes(std::int64_t depth, std::int64_t columns, bool bf16);
 
 // Packed K and V of a call take at most this; beyond it they are made tile by tile.
 inline constexpr std::int64_t kMaxPackedBytes = std::int64_t{16} << 20;

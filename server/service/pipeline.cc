@@ -11,7 +11,7 @@
 namespace headlight {
 namespace {
 
-Processor ThisProcessor() { return {MultipliesBF16()}; }
+Processor ThisProcessor() { return {MultipliesBF16(), GainsFromPacking()}; }
 
 AttendRecord RecordOf(const ExecutionPlan& plan, const ExecutionRecord& record) {
   const Dimensions& d = plan.spec.dims;

@@ -42,7 +42,8 @@ std::int64_t MostOfAUnit(const oracle::Bound& bound, MatmulCache& matmuls) {
   const Limits limits;
   ProblemRequest request = bound.request;
   request.algorithm = Algorithm::kFlash;
-  const auto plan = MakePlan(CheckProblem(request, limits).value(), limits, {MultipliesBF16()}).value();
+  const auto plan =
+      MakePlan(CheckProblem(request, limits).value(), limits, {MultipliesBF16(), GainsFromPacking()}).value();
   MemoryAccount account(nullptr);
   AttentionWork work(plan, bound.data, account, matmuls, {}, absl::InfinitePast());
   std::int64_t most = -1;

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "server/kernels/matmul.h"
 #include "tests/support/oracle.h"
 
 namespace headlight {
@@ -47,6 +48,39 @@ TEST(Attention, AgreesOverSizesAroundTheTiles) {
       ExpectExact(p);
       p.causal = CausalAlignment::kBottomRight;
       ExpectExact(p);
+    }
+  }
+}
+
+// Many rows meet each key: full tiles are packed, the tail is not.
+TEST(Attention, PackedTilesChangeNothingButTheTime) {
+  for (const bool causal : {false, true}) {
+    for (const ComputePrecision precision : {ComputePrecision::kFloat32, ComputePrecision::kBFloat16}) {
+      Problem p;
+      p.b = 2;
+      p.hq = 4;
+      p.hkv = 2;
+      p.d = p.dv = 32;
+      p.tq = 530;
+      p.tk = 1100;
+      p.key_lengths = {1100, 700};
+      if (causal) p.causal = CausalAlignment::kBottomRight;
+      p.precision = precision;
+      SCOPED_TRACE(p.Describe());
+      const std::unique_ptr<Bound> bound = Bind(p);
+      const bool bf16 = precision == ComputePrecision::kBFloat16;
+      const auto packed = RunEngine(*bound, Algorithm::kFlash, 2, [bf16](ExecutionPlan& plan) {
+        EXPECT_EQ(plan.packs_key_tiles, GainsFromPacking());
+        EXPECT_EQ(plan.packs_value_tiles, GainsFromPacking() && bf16 && MultipliesBF16());
+      });
+      ASSERT_TRUE(packed.ok()) << packed.status();
+      EXPECT_EQ((*packed)->record.packed_bytes, (*packed)->plan.bytes.packed);
+      const auto plain = RunEngine(*bound, Algorithm::kFlash, 2,
+                                   [](ExecutionPlan& plan) { plan.packs_key_tiles = plan.packs_value_tiles = false; });
+      ASSERT_TRUE(plain.ok()) << plain.status();
+      const std::vector<float> want = Floats((*plain)->result.output);
+      EXPECT_EQ(Compare(Floats((*packed)->result.output), {want.begin(), want.end()}, TensorKind::kF32), "");
+      if (!bf16) ExpectExact(p);
     }
   }
 }
@@ -280,7 +314,8 @@ TEST(Attention, FlashNeedsNoMoreScratchForMoreTokens) {
     ASSERT_TRUE(ran.ok());
     scratch[i] = (*ran)->record.scratch_bytes / (*ran)->record.workers;
     EXPECT_LE(scratch[i], std::int64_t{1} << 20);
-    EXPECT_EQ((*ran)->record.packed_bytes, 0);
+    EXPECT_EQ((*ran)->record.packed_bytes, (*ran)->plan.bytes.packed);
+    EXPECT_LE((*ran)->record.packed_bytes, kMaxPackedBytes);
   }
   EXPECT_EQ(scratch[0], scratch[1]);
 }

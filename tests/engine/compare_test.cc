@@ -25,9 +25,9 @@ Compared RunCompare(const Bound& bound, std::int64_t reference_rows = 0) {
   spec->outputs = OutputSpec();
   spec->outputs.max_response_bytes = limits.max_response_bytes;
   spec->algorithm = Algorithm::kNaive;
-  const auto naive = MakePlan(*spec, limits, {MultipliesBF16()});
+  const auto naive = MakePlan(*spec, limits, {MultipliesBF16(), GainsFromPacking()});
   spec->algorithm = Algorithm::kFlash;
-  const auto flash = MakePlan(*spec, limits, {MultipliesBF16()});
+  const auto flash = MakePlan(*spec, limits, {MultipliesBF16(), GainsFromPacking()});
   absl::StatusOr<ReferencePlan> reference = PlanReference(*spec, limits);
   EXPECT_TRUE(naive.ok() && flash.ok() && reference.ok());
   if (reference_rows > 0) reference->rows = reference_rows;

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <random>
 #include <thread>
 #include <vector>
@@ -131,6 +133,37 @@ TEST(Matmul, ABatchIsItsProductsOneByOne) {
       std::vector<float> alone(16 * 32);
       ASSERT_TRUE(cache.Run(one, a.data() + 32 * i, b.data() + 32 * i, alone.data()).ok());
       EXPECT_EQ(std::memcmp(alone.data(), together.data() + 16 * 32 * i, alone.size() * sizeof(float)), 0) << i;
+    }
+  }
+}
+
+// One packed B serves products of every height, and they are what they are without.
+TEST(Matmul, TakesAPackedB) {
+  MatmulCache cache;
+  for (const bool transpose_b : {false, true}) {
+    for (const std::int64_t m : {128, 64, 16}) {
+      MatmulShape s = transpose_b ? Packed(m, 512, 64, true) : Packed(m, 64, 512, false, true);
+      s.ldb *= 3;  // a head among others
+      const Data data = Draw(s);
+      std::vector<float> plain = data.c;
+      std::vector<float> fast = data.c;
+      ASSERT_TRUE(cache.Run(s, data.a.data(), data.b.data(), plain.data()).ok());
+      EXPECT_EQ(cache.Get(s).value()->packed_bytes(), 0);
+      MatmulShape any_height = s;
+      any_height.m = 32;
+      any_height.packed_b = s.packed_b = true;
+      const auto packer = cache.Get(any_height).value();
+      ASSERT_EQ(packer->packed_bytes(), s.n * s.k * 4);
+      EXPECT_EQ(cache.Get(s).value()->packed_bytes(), packer->packed_bytes());
+      std::vector<std::byte> room(static_cast<std::size_t>(packer->packed_bytes()) + 63);
+      void* packed = room.data();
+      std::size_t space = room.size();
+      ASSERT_NE(std::align(64, static_cast<std::size_t>(packer->packed_bytes()), packed, space), nullptr);
+      ASSERT_TRUE(packer->Pack(data.b.data(), packed).ok());
+      ASSERT_TRUE(cache.Run(s, data.a.data(), packed, fast.data()).ok());
+      for (std::size_t i = 0; i < fast.size(); ++i) {
+        ASSERT_NEAR(fast[i], plain[i], 2 * kEpsilon * static_cast<double>(s.k) * 4 * 4) << i;
+      }
     }
   }
 }

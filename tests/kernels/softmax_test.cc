@@ -16,32 +16,33 @@ namespace {
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 constexpr std::int64_t kSize = 5;  // of the output's rows
 
-// Rows of scores with room between them, and what they have gathered.
+// Rows of scores with a number behind them, and what they have gathered. Halves go where scores are.
 struct Rows {
   Rows(std::int64_t tile_rows, std::int64_t tile_keys, std::int64_t room)
-      : count(tile_rows), keys(tile_keys), padded(room), stride(room + 3) {
-    scores.assign(static_cast<std::size_t>(count * stride), 4711.0F);
+      : count(tile_rows), keys(tile_keys), padded(room) {
+    scores.assign(static_cast<std::size_t>(count * padded + 1), 4711.0F);
     largest.assign(static_cast<std::size_t>(count), kNothing);
     sums.assign(static_cast<std::size_t>(count), 0.0F);
     output.assign(static_cast<std::size_t>(count * kSize), 0.0F);
   }
-  float& At(std::int64_t r, std::int64_t key) { return scores[static_cast<std::size_t>(r * stride + key)]; }
+  float& At(std::int64_t r, std::int64_t key) { return scores[static_cast<std::size_t>(r * padded + key)]; }
   SoftmaxTile Tile(WeightPrecision precision, bool masked) {
-    return {scores.data(), count,         keys,  padded,    stride, largest.data(),
+    auto* halves = reinterpret_cast<std::uint16_t*>(scores.data());
+    return {scores.data(), count,         keys,  padded,    halves, largest.data(),
             sums.data(),   output.data(), kSize, precision, masked};
   }
   // What was stored for a key.
   float Weight(std::int64_t r, std::int64_t key, WeightPrecision precision) {
     if (precision != WeightPrecision::kBF16) return At(r, key);
     std::uint16_t half = 0;
-    std::memcpy(&half, reinterpret_cast<const char*>(&At(r, 0)) + 2 * key, 2);
+    std::memcpy(&half, reinterpret_cast<const char*>(scores.data()) + 2 * (r * padded + key), 2);
     const std::uint32_t bits = std::uint32_t{half} << 16;
     float value = 0;
     std::memcpy(&value, &bits, sizeof(value));
     return value;
   }
 
-  std::int64_t count, keys, padded, stride;
+  std::int64_t count, keys, padded;
   std::vector<float> scores, largest, sums, output;
 };
 
@@ -70,7 +71,7 @@ void ExpectSoftmax(std::int64_t keys, WeightPrecision precision, bool masked) {
       const auto i = static_cast<std::size_t>(r);
       double sum = 0;
       for (std::int64_t key = 0; key < keys; ++key) {
-        all[i].push_back(before.scores[static_cast<std::size_t>(r * rows.stride + key)]);
+        all[i].push_back(before.scores[static_cast<std::size_t>(r * padded + key)]);
         const double x = all[i].back() - rows.largest[i];
         const double want = std::exp(x);
         // The difference itself is rounded.
@@ -80,7 +81,7 @@ void ExpectSoftmax(std::int64_t keys, WeightPrecision precision, bool masked) {
       for (std::int64_t key = keys; key < padded; ++key) ASSERT_EQ(rows.Weight(r, key, precision), 0);
       for (const double score : all[i]) sum += std::exp(score - rows.largest[i]);
       ASSERT_NEAR(rows.sums[i], sum, sum * 1e-5);
-      ASSERT_EQ(rows.At(r, padded), 4711.0F) << "wrote beyond the padding";
+      ASSERT_EQ(rows.At(2, padded), 4711.0F) << "wrote beyond the padding";
       // The output scales as the sum of what came before does.
       ASSERT_NEAR(rows.output[i * kSize], marks[i] * std::exp(-rows.largest[i]), 1e-4 * (1 + marks[i]));
       rows.output[i * kSize] += 1;

@@ -153,6 +153,35 @@ TEST(MakePlan, PacksUpToABound) {
   EXPECT_TRUE(plan(2 * fits, TensorKind::kF32, true).packs);
 }
 
+TEST(MakePlan, PacksTilesWhereManyRowsMeetEachKey) {
+  const auto plan = [](std::int64_t tokens, std::int64_t head_size, auto change) {
+    ProblemRequest request = HeadMajorRequest({1, 8, 8, tokens, tokens, head_size, head_size});
+    change(request);
+    return DraftPlan(Checked(request), {true, true});
+  };
+  const auto as_it_is = [](ProblemRequest& /*request*/) {};
+  const ExecutionPlan full = plan(1024, 64, as_it_is);
+  EXPECT_TRUE(full.packs_key_tiles);
+  EXPECT_FALSE(full.packs_value_tiles);  // gains nothing in float32
+  EXPECT_EQ(full.bytes.packed, 8 * 1024 * 64 * 4);
+  EXPECT_EQ(plan(1300, 64, as_it_is).bytes.packed, full.bytes.packed);  // full tiles alone
+  EXPECT_TRUE(plan(512, 64, as_it_is).packs_key_tiles);
+  EXPECT_FALSE(plan(511, 64, as_it_is).packs_key_tiles);                // no full tile
+  EXPECT_EQ(plan(1024, 40, as_it_is).bytes.packed, full.bytes.packed);  // padded
+  EXPECT_TRUE(plan(8192, 64, as_it_is).packs_key_tiles);
+  EXPECT_FALSE(plan(8193 + 511, 64, as_it_is).packs_key_tiles);  // beyond the bound
+  EXPECT_TRUE(plan(1024, 64, [](ProblemRequest& r) { r = SplitHeads(8, 512, 512, 1024); }).packs_value_tiles);
+  const auto causal = [](ProblemRequest& request) { request = Causal(request); };
+  EXPECT_TRUE(plan(1024, 64, causal).packs_key_tiles);
+  EXPECT_FALSE(plan(896, 64, causal).packs_key_tiles);  // 448.5 rows meet a key
+  EXPECT_FALSE(plan(1024, 64, [](ProblemRequest& r) { r.algorithm = Algorithm::kNaive; }).packs_key_tiles);
+  const auto bf16 = [](ProblemRequest& request) { request.precision = ComputePrecision::kBFloat16; };
+  const ExecutionPlan halves = plan(1024, 64, bf16);
+  EXPECT_TRUE(halves.packs_key_tiles && halves.packs_value_tiles);
+  EXPECT_EQ(halves.bytes.packed, 2 * 8 * 1024 * 2 * 64 * 2);  // narrowed, and the tiles
+  EXPECT_FALSE(DraftPlan(Checked(HeadMajorRequest({1, 8, 8, 1024, 1024, 64, 64})), {true, false}).packs_key_tiles);
+}
+
 // Every number of a plan.
 std::vector<std::int64_t> NumbersOf(const ExecutionPlan& plan) {
   return {static_cast<std::int64_t>(plan.algorithm),

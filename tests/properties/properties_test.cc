@@ -127,7 +127,7 @@ TEST(Property, EightHeadsOf64CostAsMuchAsOneHeadOf512) {
     const Limits limits;
     const auto spec = CheckProblem(Bind(p)->request, limits);
     ASSERT_TRUE(spec.ok());
-    const auto plan = MakePlan(*spec, limits, {MultipliesBF16()});
+    const auto plan = MakePlan(*spec, limits, {MultipliesBF16(), GainsFromPacking()});
     ASSERT_TRUE(plan.ok());
     flops[i] = plan->flops;
     attention[i] = plan->flops - ProjectionFlops(*spec);

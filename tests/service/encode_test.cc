@@ -38,7 +38,7 @@ ExecutionPlan PlanOf(const v1::AttendRequest& message) {
   const Limits limits;
   absl::StatusOr<ProblemSpec> spec = CheckProblem(Decode(message).request, limits);
   EXPECT_TRUE(spec.ok()) << spec.status();
-  absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), limits, {MultipliesBF16()});
+  absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), limits, {MultipliesBF16(), GainsFromPacking()});
   EXPECT_TRUE(plan.ok()) << plan.status();
   return *std::move(plan);
 }

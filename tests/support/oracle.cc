@@ -410,7 +410,7 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngineOn(ComputePool& pool, const Bound&
   request.algorithm = algorithm;
   absl::StatusOr<ProblemSpec> spec = CheckProblem(request, limits);
   if (!spec.ok()) return spec.status();
-  absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), limits, {MultipliesBF16()});
+  absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), limits, {MultipliesBF16(), GainsFromPacking()});
   if (!plan.ok()) return plan.status();
   if (change) change(*plan);
   static auto& matmuls = *new MatmulCache();
