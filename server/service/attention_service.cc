@@ -146,6 +146,11 @@ grpc::ServerUnaryReactor* Answer(Shared& shared, Method method, grpc::CallbackSe
 
 }  // namespace
 
+AttentionService::AttentionService(Shared& shared) : shared_(shared) {
+  SetMessageAllocatorFor_Attend(&attend_messages_);
+  SetMessageAllocatorFor_CompareAlgorithms(&compare_messages_);
+}
+
 grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
                                                    const v1::AttendRequest* request, v1::AttendResponse* response) {
   return StartCall<AttendCall>(shared_, Method::kAttend, context, request, response);

@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include "headlight/v1/attention_service.grpc.pb.h"
+#include "server/service/arena_messages.h"
 #include "server/service/pipeline.h"
 
 namespace headlight {
@@ -13,7 +14,7 @@ namespace headlight {
 class AttentionService final : public v1::AttentionService::CallbackService {
  public:
   // `shared` outlives every call.
-  explicit AttentionService(Shared& shared) : shared_(shared) {}
+  explicit AttentionService(Shared& shared);
 
   grpc::ServerUnaryReactor* Attend(grpc::CallbackServerContext* context, const v1::AttendRequest* request,
                                    v1::AttendResponse* response) override;
@@ -29,6 +30,8 @@ class AttentionService final : public v1::AttentionService::CallbackService {
 
  private:
   Shared& shared_;
+  ArenaMessages<v1::AttendRequest, v1::AttendResponse> attend_messages_;
+  ArenaMessages<v1::CompareAlgorithmsRequest, v1::CompareAlgorithmsResponse> compare_messages_;
 };
 
 // Versions of the libraries in use, by name.
