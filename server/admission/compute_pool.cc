@@ -20,6 +20,8 @@ constexpr std::int64_t kYoung = 5'000'000;
 constexpr std::int64_t kShortTurn = 200'000;
 // A turn otherwise: a change of calls costs the caches their contents, some hundred microseconds of memory traffic.
 constexpr std::int64_t kLongTurn = 8'000'000;
+// How often waiting turns are searched for calls that were given up: these leave before any other goes on.
+constexpr absl::Duration kSearch = absl::Milliseconds(2);
 
 // Runs f, turning what it throws into a status: a worker outlives every call.
 template <typename F>
@@ -89,7 +91,7 @@ void ComputePool::Push(std::shared_ptr<Job> job, int lane) {
   const bool young = job->young();
   const std::int64_t served = job->served.load(std::memory_order_relaxed);
   const absl::MutexLock lock(&mutex_);
-  turns_.push_back({std::move(job), lane, served, pushed_++, young});
+  turns_.push_back({std::move(job), lane, served, pushed_++, young, /*ended=*/false});
   std::push_heap(turns_.begin(), turns_.end(), Later());
   if (young) young_waiting_.fetch_add(1, std::memory_order_relaxed);
 }
@@ -104,10 +106,11 @@ void ComputePool::WorkerLoop() {
       const absl::MutexLock lock(&mutex_);
       mutex_.Await(absl::Condition(&has_turn_or_ends));
       if (turns_.empty()) return;
+      BringEndedForward();
       std::pop_heap(turns_.begin(), turns_.end(), Later());
       turn = std::move(turns_.back());
       turns_.pop_back();
-      least_served_ = std::max(least_served_, turn.served);
+      if (!turn.ended) least_served_ = std::max(least_served_, turn.served);
       if (turn.young) young_waiting_.fetch_sub(1, std::memory_order_relaxed);
     }
     busy_.fetch_add(1, std::memory_order_relaxed);
@@ -115,6 +118,18 @@ void ComputePool::WorkerLoop() {
     busy_.fetch_sub(1, std::memory_order_relaxed);
     if (left >= 0) Push(std::move(turn.job), left);
   }
+}
+
+void ComputePool::BringEndedForward() {
+  const absl::Time now = absl::Now();
+  if (now - searched_ < kSearch) return;
+  searched_ = now;
+  bool any = false;
+  for (Turn& turn : turns_) {
+    if (turn.ended || turn.job->control->Check(now).ok()) continue;
+    turn.ended = any = true;
+  }
+  if (any) std::make_heap(turns_.begin(), turns_.end(), Later());
 }
 
 absl::StatusOr<bool> ComputePool::RunUnits(Job& job, int lane) {
@@ -136,6 +151,7 @@ absl::StatusOr<bool> ComputePool::RunUnits(Job& job, int lane) {
   }
   busy_nanos_.fetch_add(spent, std::memory_order_relaxed);
   job.served.fetch_add(spent, std::memory_order_relaxed);
+  job.control->AddWorkerTime(spent);
   return more;
 }
 

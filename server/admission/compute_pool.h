@@ -64,10 +64,12 @@ class ComputePool {
     std::int64_t served;  // nanoseconds of its job when it began to wait
     std::int64_t number;  // of all turns
     bool young;
+    bool ended;  // its call was given up
   };
   // Whether a goes after b.
   struct Later {
     bool operator()(const Turn& a, const Turn& b) const {
+      if (a.ended != b.ended) return b.ended;
       return a.served != b.served ? a.served > b.served : a.number > b.number;
     }
   };
@@ -80,10 +82,13 @@ class ComputePool {
   // Ends the job, or begins a phase: its lanes wait but for the first, which is the caller's. Negative: the job ended.
   int BeginPhase(const std::shared_ptr<Job>& job);
   void Push(std::shared_ptr<Job> job, int lane);
+  // Now and then, puts turns of calls that were given up in front.
+  void BringEndedForward() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Mutex mutex_;
   std::vector<Turn> turns_ ABSL_GUARDED_BY(mutex_);  // a heap: the next turn in front
   std::int64_t pushed_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Time searched_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   std::int64_t least_served_ ABSL_GUARDED_BY(mutex_) = 0;  // of the jobs that wait or run, about; never falls
   std::atomic<int> young_waiting_{0};
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -1,5 +1,7 @@
 #include "server/admission/ticket.h"
 
+#include <utility>
+
 #include "absl/time/clock.h"
 #include "server/base/errors.h"
 
@@ -17,13 +19,10 @@ absl::Status CallControl::Check(absl::Time now) const {
   return absl::OkStatus();
 }
 
-Ticket::Ticket(std::atomic<std::int64_t>& calls, MemoryLedger* ledger, absl::Time deadline,
-               const std::atomic<bool>* aborted)
-    : place_(&calls),
+Ticket::Ticket(std::unique_ptr<Place> place, MemoryLedger* ledger, std::shared_ptr<CallControl> control)
+    : place_(std::move(place)),
       account_(std::make_unique<MemoryAccount>(ledger)),
-      control_(std::make_shared<CallControl>(deadline, aborted)),
-      accepted_(absl::Now()) {
-  calls.fetch_add(1);
-}
+      control_(std::move(control)),
+      accepted_(absl::Now()) {}
 
 }  // namespace headlight

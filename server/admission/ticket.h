@@ -3,6 +3,7 @@
 #define HEADLIGHT_SERVER_ADMISSION_TICKET_H_
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -25,7 +26,12 @@ class CallControl {
   // OK, CANCELLED, DEADLINE_EXCEEDED, or UNAVAILABLE with DRAIN_ABORTED.
   absl::Status Check(absl::Time now) const;
 
+  // Time that workers spent on the call, all together.
+  void AddWorkerTime(std::int64_t nanoseconds) { worker_nanos_.fetch_add(nanoseconds, std::memory_order_relaxed); }
+  double worker_seconds() const { return static_cast<double>(worker_nanos_.load(std::memory_order_relaxed)) * 1e-9; }
+
  private:
+  std::atomic<std::int64_t> worker_nanos_{0};
   std::atomic<bool> cancelled_{false};
   const std::atomic<bool>* aborted_;
   absl::Time deadline_;
@@ -34,21 +40,28 @@ class CallControl {
 // Move-only; destroying it gives the place back. Its memory account outlives every buffer of the call.
 class Ticket {
  public:
-  // `calls` counts the tickets there are; it, `ledger` and `aborted` (see CallControl) outlive the ticket.
-  Ticket(std::atomic<std::int64_t>& calls, MemoryLedger* ledger, absl::Time deadline,
-         const std::atomic<bool>* aborted = nullptr);
+  // What a ticket holds on to; its end gives that back.
+  class Place {
+   public:
+    virtual ~Place() = default;
+    // The call took so many seconds of workers' time. Returns that as a multiple of what was estimated.
+    virtual double Learn(double worker_seconds) = 0;
+  };
+
+  // `ledger` outlives the ticket.
+  Ticket(std::unique_ptr<Place> place, MemoryLedger* ledger, std::shared_ptr<CallControl> control);
   Ticket(Ticket&& other) noexcept = default;
   Ticket& operator=(Ticket&& other) noexcept = default;
+
+  // The call was done: what it took is learned from. Returns that as a multiple of the estimate.
+  double Learn() { return place_->Learn(control_->worker_seconds()); }
 
   MemoryAccount& account() const { return *account_; }
   const std::shared_ptr<CallControl>& control() const { return control_; }
   absl::Time accepted() const { return accepted_; }
 
  private:
-  struct GiveBack {
-    void operator()(std::atomic<std::int64_t>* calls) const { calls->fetch_sub(1); }
-  };
-  std::unique_ptr<std::atomic<std::int64_t>, GiveBack> place_;
+  std::unique_ptr<Place> place_;
   std::unique_ptr<MemoryAccount> account_;
   std::shared_ptr<CallControl> control_;
   absl::Time accepted_;

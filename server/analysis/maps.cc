@@ -15,6 +15,13 @@ constexpr float kForbidden = -std::numeric_limits<float>::infinity();
 // Rows of one sweep: as many as a tile has, so that sweeps go side by side.
 constexpr std::int64_t kSweepRows = 64;
 
+// Scores as they are, from scores that are `shift` above.
+void Lower(float* scores, std::int64_t n, double shift) {
+  for (std::int64_t i = 0; shift != 0 && i < n; ++i) {
+    scores[i] = static_cast<float>(static_cast<double>(scores[i]) - shift);
+  }
+}
+
 // Maps that are made row by row, the same way from what passes while attention runs and from sweeps.
 class RowSink : public MapSink {
  protected:
@@ -36,7 +43,7 @@ class RowSink : public MapSink {
   }
   void OnSweepDone(std::size_t sweep) final {
     const Range rows = SweepAt(sweep).rows;
-    for (std::int64_t row = rows.begin; row < rows.end; ++row) EndRow(results_[ResultOf(sweep)], row, {});
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) EndRow(results_[ResultOf(sweep)], row, {}, 0);
   }
 };
 
@@ -63,12 +70,13 @@ class FullMapSink final : public RowSink {
   }
 
   // Columns that did not come at the end are 0 as they were made.
-  void EndRow(MapResult& result, std::int64_t row, RowNorm norm) override {
+  void EndRow(MapResult& result, std::int64_t row, RowNorm norm, double shift) override {
     float* out = RowOf(result, row);
     const std::int64_t seen = Seen(result, row);
     if (result.stage == MapStage::kWeights) {
       WeightsFromScores(out, seen, norm);
     } else {
+      Lower(out, seen, shift);
       std::fill(out + seen, out + map_.keys.size(), kForbidden);
     }
   }
@@ -157,14 +165,14 @@ class TopKeysSink final : public RowSink {
     }
   }
 
-  void EndRow(MapResult& result, std::int64_t row, RowNorm norm) override {
+  void EndRow(MapResult& result, std::int64_t row, RowNorm norm, double shift) override {
     const Best best = BestOf(result, row);
     // Taking the worst off the top, again and again, leaves the best in front.
     for (std::uint32_t size = best.count; size > 1; --size) {
       best.Swap(0, size - 1);
       best.SiftDown(0, size - 1);
     }
-    if (result.stage != MapStage::kWeights) return;
+    if (result.stage != MapStage::kWeights) return Lower(best.scores, best.count, shift);
     for (std::uint32_t i = 0; i < best.count; ++i) {
       best.scores[i] = std::exp(best.scores[i] - norm.largest) * norm.factor;
       // Different scores may have come to equal weights, such as 0.
@@ -253,7 +261,8 @@ void MapSink::OnScores(const ScoreBlock& block) {
 void MapSink::OnRowsDone(const RowsDone& done) {
   ForResults(done.batch, done.head, done.rows, [&](MapResult& result, Range part) {
     for (std::int64_t row = part.begin; row < part.end; ++row) {
-      EndRow(result, row, done.norms[row - done.rows.begin]);
+      const std::int64_t i = row - done.rows.begin;
+      EndRow(result, row, done.norms[i], done.Shift(i));
     }
   });
 }

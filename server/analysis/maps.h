@@ -57,8 +57,8 @@ class MapSink : public ScoreSink {
 
   // While attention runs: scores of one row for keys keys.begin .. keys.end - 1, which lie within the map's keys.
   virtual void TakeRow(MapResult& /*result*/, const ScoreBlock& /*block*/, std::int64_t /*row*/, Range /*keys*/) {}
-  // The row is complete; keys that did not come may not attend.
-  virtual void EndRow(MapResult& /*result*/, std::int64_t /*row*/, RowNorm /*norm*/) {}
+  // The row is complete; keys that did not come may not attend. Its scores are `shift` above what they are.
+  virtual void EndRow(MapResult& /*result*/, std::int64_t /*row*/, RowNorm /*norm*/, double /*shift*/) {}
 
   // Adds a sweep over some rows of a result, or some keys.
   void AddSweep(std::size_t result, Range rows, Range keys);

@@ -81,6 +81,7 @@ void StatisticsSink::OnRowsDone(const RowsDone& done) {
     const RowNorm norm = done.norms[row - done.rows.begin];
     sums.sees = norm.largest != kNothing;
     if (!sums.sees) continue;
+    sums.largest = static_cast<float>(sums.largest - done.Shift(row - done.rows.begin));
     // The largest weight is the factor; the logarithm of any other is (score - largest) more.
     const float factor = norm.factor;
     sums.score = factor == 0 ? 0 : -factor * (sums.score + std::log(factor) * sums.weight);

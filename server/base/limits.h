@@ -1,4 +1,4 @@
-// The largest problem that one call may bring. Checked before anything is allocated.
+// The largest problem that one call may bring, checked before anything is allocated; and what all calls share.
 #ifndef HEADLIGHT_SERVER_BASE_LIMITS_H_
 #define HEADLIGHT_SERVER_BASE_LIMITS_H_
 
@@ -28,6 +28,10 @@ struct Limits {
   std::int64_t max_string_bytes = 128;
   std::int64_t max_receive_bytes = std::int64_t{128} << 20;
   std::int64_t max_response_bytes = std::int64_t{256} << 20;
+  std::int64_t max_calls = 1024;  // at once
+  std::int64_t max_call_milliseconds = 30'000;
+  std::int64_t max_wait_milliseconds = 1000;
+  std::int64_t max_memory_bytes = 0;  // of all calls together; 0: no bound
 
   // Name and value of each, in the order above.
   std::vector<std::pair<absl::string_view, std::int64_t>> Table() const {
@@ -46,7 +50,11 @@ struct Limits {
             {"max_verify_rows", max_verify_rows},
             {"max_string_bytes", max_string_bytes},
             {"max_receive_bytes", max_receive_bytes},
-            {"max_response_bytes", max_response_bytes}};
+            {"max_response_bytes", max_response_bytes},
+            {"max_calls", max_calls},
+            {"max_call_milliseconds", max_call_milliseconds},
+            {"max_wait_milliseconds", max_wait_milliseconds},
+            {"max_memory_bytes", max_memory_bytes}};
   }
 };
 

@@ -29,6 +29,14 @@ struct RowsDone {
   std::int64_t head = 0;
   Range rows;
   const RowNorm* norms = nullptr;  // rows.size()
+  // ALiBi: the distance at which its bias counts as nothing, of each row; null with other schemes.
+  const std::int64_t* bases = nullptr;
+  float slope = 0;
+
+  // By how much the scores that sinks saw, and `largest`, of the i-th row are above what they are.
+  double Shift(std::int64_t i) const {
+    return bases == nullptr ? 0 : static_cast<double>(slope) * static_cast<double>(bases[i]);
+  }
 };
 
 // A rectangle that a sink wants to see once more when attention is done, at any stage.

@@ -88,7 +88,8 @@ Tiles::Tiles(CallState& call, Lane& lane) : call_(call), lane_(lane) {
   const TileSize tile = call.plan.tile;
   const std::int64_t rows = tile.query_rows * call.plan.tile_heads.key_value_heads;
   const std::int64_t keys = tile.keys * call.plan.tile_heads.key_value_heads + 1;
-  query_ = lane.scratch;
+  bases_ = reinterpret_cast<std::int64_t*>(lane.scratch);  // first: they need 8 bytes' alignment
+  query_ = lane.scratch + 2 * rows;
   float* next = query_ + rows * d.head_size;
   scores_ = {next, rows, tile.keys, tile.keys};
   next += rows * tile.keys;
@@ -139,6 +140,13 @@ void Tiles::Start(const QueryBlock& block) {
   std::fill(largest_, largest_ + all, kNothing);
   std::fill(sums_, sums_ + all, 0.0F);
   std::fill(flaws_, flaws_ + all, kSound);
+  if (spec.position.kind != PositionKind::kAlibi) return;
+  for (std::int64_t i = 0; i < block.parts(); ++i) {
+    const TilePart part = block.Part(i);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      bases_[part.tile_row + r] = AlibiBase(block.batch, part.head, block.rows.begin + r);
+    }
+  }
 }
 
 Tiles::Rows Tiles::LoadRows(const QueryBlock& block, const KeyValueRows& from, Range keys, float* room) const {
@@ -190,19 +198,53 @@ void Tiles::Softcap(const QueryBlock& block, Range keys) {
   for (std::int64_t r = 0; cap > 0 && r < block.tile_rows(); ++r) SoftcapRow(scores_.Row(r), keys.size(), cap);
 }
 
-void Tiles::AddAlibiBias(const QueryBlock& block, const TilePart& part, Range keys) {
+void Tiles::AddAlibiBias(const QueryBlock& block, const TilePart& part, Range keys, const std::int64_t* bases) {
   const PositionSpec& spec = call_.spec().position;
   if (spec.kind != PositionKind::kAlibi) return;
   const Matrix<float> scores = View(part, block.rows, keys);
-  if (spec.query_positions.empty()) return AddAlibi(spec, part.head, block.rows, keys, scores);
   const Dimensions& d = call_.dims();
-  const std::int64_t* key_positions =
-      spec.key_positions.data() + PositionSpec::Place(spec.key_positions, block.batch, keys.begin, d.key_tokens);
+  const float slope = spec.slopes[static_cast<std::size_t>(part.head)];
   for (std::int64_t r = 0; r < block.rows.size(); ++r) {
-    AddAlibiRow(spec.slopes[static_cast<std::size_t>(part.head)],
-                spec.QueryAt(block.batch, block.rows.begin + r, d.query_tokens), key_positions, keys.size(),
-                scores.Row(r));
+    const std::int64_t position = spec.QueryAt(block.batch, block.rows.begin + r, d.query_tokens);
+    const std::int64_t base = bases == nullptr ? 0 : bases[part.tile_row + r];
+    if (spec.key_positions.empty()) {
+      AddAlibi(slope, position, spec.key_offset + keys.begin, keys.size(), base, scores.Row(r));
+    } else {
+      const std::int64_t place = PositionSpec::Place(spec.key_positions, block.batch, keys.begin, d.key_tokens);
+      AddAlibiAt(slope, position, spec.key_positions.data() + place, keys.size(), base, scores.Row(r));
+    }
   }
+}
+
+std::int64_t Tiles::AlibiBase(std::int64_t batch, std::int64_t head, std::int64_t row) const {
+  const PositionSpec& spec = call_.spec().position;
+  const Dimensions& d = call_.dims();
+  const Range keys = call_.rules.VisibleKeys(batch, {row, row + 1});
+  if (keys.size() <= 0) return 0;
+  const std::int64_t position = spec.QueryAt(batch, row, d.query_tokens);
+  const auto distance = [&](std::int64_t key) { return std::abs(position - spec.KeyAt(batch, key, d.key_tokens)); };
+  const bool farthest = spec.slopes[static_cast<std::size_t>(head)] < 0;
+  if (spec.key_positions.empty() && !farthest) {
+    const std::int64_t nearest = std::clamp(position - spec.key_offset, keys.begin, keys.end - 1);
+    for (std::int64_t i = 0; nearest - i >= keys.begin || nearest + i < keys.end; ++i) {
+      if (nearest - i >= keys.begin && call_.rules.Allows(batch, head, row, nearest - i)) return distance(nearest - i);
+      if (nearest + i < keys.end && call_.rules.Allows(batch, head, row, nearest + i)) return distance(nearest + i);
+    }
+    return 0;
+  }
+  std::int64_t base = -1;
+  for (std::int64_t key = keys.begin; key < keys.end; ++key) {
+    if (!call_.rules.Allows(batch, head, row, key)) continue;
+    const std::int64_t away = distance(key);
+    if (base < 0 || (farthest ? away > base : away < base)) base = away;
+  }
+  return std::max<std::int64_t>(base, 0);
+}
+
+double Tiles::AlibiShift(std::int64_t head, std::int64_t tile_row) const {
+  const PositionSpec& spec = call_.spec().position;
+  if (spec.kind != PositionKind::kAlibi) return 0;
+  return static_cast<double>(spec.slopes[static_cast<std::size_t>(head)]) * static_cast<double>(bases_[tile_row]);
 }
 
 absl::Status Tiles::Mask(const Tile& tile, const Matrix<float>& scores) {
@@ -233,7 +275,7 @@ absl::StatusOr<Verdict> Tiles::ScoreBut(LeftOut left_out, const QueryBlock& bloc
     const Tile tile{block.batch, part.head, block.rows, keys};
     const Matrix<float> scores = View(part, block.rows, keys);
     float* flaws = flaws_ + part.tile_row;
-    AddAlibiBias(block, part, keys);
+    AddAlibiBias(block, part, keys, bases_);
     if (left_out == LeftOut::kMask) continue;
     if (left_out == LeftOut::kNothing || verdict != Verdict::kFull) {
       if (absl::Status status = CheckFinite(tile, scores, flaws); !status.ok()) return status;
@@ -310,7 +352,7 @@ absl::Status Tiles::Show(const QueryBlock& block, Range keys, MapStage stage) {
   if (absl::Status status = Multiply(block, keys); !status.ok()) return status;
   if (stage != MapStage::kScaled) Softcap(block, keys);
   if (IsRaw(stage)) return absl::OkStatus();
-  AddAlibiBias(block, part, keys);
+  AddAlibiBias(block, part, keys, stage == MapStage::kWeights ? bases_ : nullptr);
   // What would overflow here did so while attention ran.
   if (verdict == Verdict::kPartial) (void)call_.rules.Apply(tile, scores);
   if (stage != MapStage::kWeights) return absl::OkStatus();
@@ -352,11 +394,13 @@ Tiles::RowEnd Tiles::EndOf(std::int64_t head, std::int64_t tile_row) const {
   const float largest = largest_[tile_row];
   if (flaws_[tile_row] == kSawNaN) return {{kNaN, kNaN}, kNaN};
   if (sum == 0) return {{kNothing, 0}, kNothing};
-  const float log_sum_exp = largest + std::log(sum);
+  const double shift = AlibiShift(head, tile_row);  // by which the row's scores are above what they are
+  const auto log_sum_exp =
+      static_cast<float>(static_cast<double>(largest) + std::log(static_cast<double>(sum)) - shift);
   const std::vector<float>& sinks = call_.spec().sinks;
   if (sinks.empty()) return {{largest, 1 / sum}, log_sum_exp};
   // A sink is one more logit in the denominator, and copies nothing.
-  const float sink = sinks[static_cast<std::size_t>(head)];
+  const auto sink = static_cast<float>(static_cast<double>(sinks[static_cast<std::size_t>(head)]) + shift);
   const float most = std::max(largest, sink);
   const float mine = std::exp(largest - most);
   return {{largest, mine / (sum * mine + std::exp(sink - most))}, log_sum_exp};
@@ -396,7 +440,12 @@ absl::Status Tiles::FinishPart(const QueryBlock& block, const TilePart& part) {
   const SinkTimer timer(lane_);
   for (ScoreSink* sink : call_.sinks) {
     if (!sink->Wants(block.batch, part.head, block.rows)) continue;
-    sink->OnRowsDone({block.batch, part.head, block.rows, norms_ + part.tile_row});
+    RowsDone done{block.batch, part.head, block.rows, norms_ + part.tile_row};
+    if (const PositionSpec& position = call_.spec().position; position.kind == PositionKind::kAlibi) {
+      done.bases = bases_ + part.tile_row;
+      done.slope = position.slopes[static_cast<std::size_t>(part.head)];
+    }
+    sink->OnRowsDone(done);
   }
   return absl::OkStatus();
 }

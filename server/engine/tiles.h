@@ -109,7 +109,11 @@ class Tiles {
   // scale x Q K^T, and what follows it up to the mask.
   absl::Status Multiply(const QueryBlock& block, Range keys);
   void Softcap(const QueryBlock& block, Range keys);
-  void AddAlibiBias(const QueryBlock& block, const TilePart& part, Range keys);
+  // Beside that of keys at the rows' bases, or as it is where these are null.
+  void AddAlibiBias(const QueryBlock& block, const TilePart& part, Range keys, const std::int64_t* bases);
+  // The distance, among keys that a row may see, at which ALiBi's bias is largest; 0 where there is none.
+  std::int64_t AlibiBase(std::int64_t batch, std::int64_t head, std::int64_t row) const;
+  double AlibiShift(std::int64_t head, std::int64_t tile_row) const;
   // What is left to whoever reads the scores next.
   enum class LeftOut : std::uint8_t {
     kNothing,
@@ -147,8 +151,9 @@ class Tiles {
   float* value_room_;
   float* largest_;
   float* sums_;
-  RowNorm* norms_;  // of each row, when they are done
-  float* flaws_;    // of each row: what strange scores it has seen, with allow_non_finite
+  RowNorm* norms_;       // of each row, when they are done
+  float* flaws_;         // of each row: what strange scores it has seen, with allow_non_finite
+  std::int64_t* bases_;  // of each row, with ALiBi
 };
 
 }  // namespace headlight

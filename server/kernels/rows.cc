@@ -132,11 +132,12 @@ void AddRowT(float* row, const float* other, std::int64_t n) {
       });
 }
 
-void SubtractDistanceT(float* row, std::int64_t n, float slope, float first) {
+void SubtractDistanceT(float* row, std::int64_t n, float slope, float first, float base) {
   const auto by = hn::Set(Tag(), slope);
-  Map(row, row, n, [by, first](hn::Vec<Tag> v, std::int64_t i) HWY_ATTR {
+  const auto less = hn::Set(Tag(), base);
+  Map(row, row, n, [by, less, first](hn::Vec<Tag> v, std::int64_t i) HWY_ATTR {
     const auto distance = hn::Abs(hn::Iota(Tag(), first + static_cast<float>(i)));
-    return hn::NegMulAdd(by, distance, v);
+    return hn::NegMulAdd(by, hn::Sub(distance, less), v);
   });
 }
 
@@ -213,8 +214,8 @@ void ScaleInto(const float* in, float* out, std::int64_t n, float factor) {
 
 void AddRow(float* row, const float* other, std::int64_t n) { HWY_DYNAMIC_DISPATCH(AddRowT)(row, other, n); }
 
-void SubtractDistance(float* row, std::int64_t n, float slope, float first) {
-  HWY_DYNAMIC_DISPATCH(SubtractDistanceT)(row, n, slope, first);
+void SubtractDistance(float* row, std::int64_t n, float slope, float first, float base) {
+  HWY_DYNAMIC_DISPATCH(SubtractDistanceT)(row, n, slope, first, base);
 }
 
 std::int64_t FirstNonFinite(const float* row, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(FirstNonFiniteT)(row, n); }

@@ -31,8 +31,9 @@ void ScaleInto(const float* in, float* out, std::int64_t n, float factor);
 // row[i] += other[i].
 void AddRow(float* row, const float* other, std::int64_t n);
 
-// row[i] -= slope * |first + i|: the bias of ALiBi (arXiv 2108.12409) for keys at distances first, first + 1, ...
-void SubtractDistance(float* row, std::int64_t n, float slope, float first);
+// row[i] -= slope * (|first + i| - base): the bias of ALiBi (arXiv 2108.12409) for keys at distances first, first + 1,
+// ..., beside that of a key at distance `base`.
+void SubtractDistance(float* row, std::int64_t n, float slope, float first, float base = 0);
 
 // row[i] = cap x tanh(row[i] / cap); NaN stays NaN. REQUIRES: cap > 0.
 void SoftcapRow(float* row, std::int64_t n, float cap);

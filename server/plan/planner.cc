@@ -24,9 +24,9 @@ constexpr std::int64_t kStatisticsBytes = 96;  // of one head
 std::int64_t TileRows(TileSize tile, TileHeads heads) { return tile.query_rows * heads.key_value_heads; }
 
 // Scratch of one lane in the attention phase: Q tile, scores, accumulator, K and V of a tile where they do not lie
-// ready (and room for one row more, which is narrowed in place), five numbers a row.
+// ready (and room for one row more, which is narrowed in place), seven numbers a row.
 std::int64_t AttentionScratch(const Dimensions& d, TileSize tile, TileHeads heads) {
-  return kFloat * (TileRows(tile, heads) * (d.head_size + tile.keys + d.value_head_size + 5) +
+  return kFloat * (TileRows(tile, heads) * (d.head_size + tile.keys + d.value_head_size + 7) +
                    (tile.keys * heads.key_value_heads + 1) * (d.head_size + d.value_head_size));
 }
 

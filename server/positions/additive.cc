@@ -1,5 +1,6 @@
 #include "server/positions/additive.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -32,18 +33,25 @@ void AddPositions(const PositionSpec& spec, const TensorView& table, std::int64_
   }
 }
 
-void AddAlibi(const PositionSpec& spec, std::int64_t head, Range rows, Range keys, Matrix<float> scores) {
-  const float slope = spec.slopes[static_cast<std::size_t>(head)];
-  for (std::int64_t row = rows.begin; row < rows.end; ++row) {
-    const std::int64_t first = (spec.key_offset + keys.begin) - (spec.query_offset + row);
-    SubtractDistance(scores.Row(row - rows.begin), keys.size(), slope, static_cast<float>(first));
+void AddAlibi(float slope, std::int64_t query_position, std::int64_t first_key, std::int64_t n, std::int64_t base,
+              float* scores) {
+  std::int64_t first = first_key - query_position;
+  std::int64_t less = base;
+  // All keys on one side: what is common is taken away while it is exact, but for what keeps them there.
+  if (first >= 0) {
+    less = std::max<std::int64_t>(base - first, 0);
+    first += less - base;
+  } else if (first + n <= 1) {
+    less = std::max<std::int64_t>(first + base + n - 1, 0);
+    first += base - less;
   }
+  SubtractDistance(scores, n, slope, static_cast<float>(first), static_cast<float>(less));
 }
 
-void AddAlibiRow(float slope, std::int64_t query_position, const std::int64_t* key_positions, std::int64_t n,
-                 float* scores) {
+void AddAlibiAt(float slope, std::int64_t query_position, const std::int64_t* key_positions, std::int64_t n,
+                std::int64_t base, float* scores) {
   for (std::int64_t j = 0; j < n; ++j) {
-    scores[j] -= slope * static_cast<float>(std::abs(query_position - key_positions[j]));
+    scores[j] -= slope * static_cast<float>(std::abs(query_position - key_positions[j]) - base);
   }
 }
 

@@ -63,20 +63,30 @@ void CheckDims(Checker& c, absl::string_view tokens_field, absl::string_view key
   }
 }
 
-// Rank 4 [B, H, T, D]: the shapes decide everything.
-void CheckHeadMajor(Checker& c, const Shape& q, const Shape& k, const Shape& v) {
-  Dimensions& d = c.spec.dims;
-  d = {q[0], q[1], k[1], q[2], k[2], q[3], v[3]};
+// Rank 4 [B, H, T, D]: the shapes decide everything. K or V is null where it is of no use; what can be said of the rest
+// is said.
+void CheckHeadMajor(Checker& c, const Shape& q, const Shape* k, const Shape* v) {
+  CheckHeadWish(c, "options.query_heads", c.request.query_heads, q[1]);
+  CheckHeadWish(c, "options.head_size", c.request.head_size, q[3]);
+  if (k != nullptr) {
+    CheckHeadWish(c, "options.key_value_heads", c.request.key_value_heads, (*k)[1]);
+    if ((*k)[0] != q[0] || (*k)[3] != q[3]) {
+      c.Report("query_key_value.key.shape", ToString(*k), absl::StrCat("[", q[0], ", Hkv, Tk, ", q[3], "]"));
+    }
+  }
+  if (v == nullptr) return;
+  if (k == nullptr) {
+    if ((*v)[0] != q[0]) {
+      c.Report("query_key_value.value.shape", ToString(*v), absl::StrCat("[", q[0], ", Hkv, Tk, Dv]"));
+    }
+    return;
+  }
+  if ((*v)[0] != q[0] || (*v)[1] != (*k)[1] || (*v)[2] != (*k)[2]) {
+    c.Report("query_key_value.value.shape", ToString(*v),
+             absl::StrCat("[", q[0], ", ", (*k)[1], ", ", (*k)[2], ", Dv]"));
+  }
   c.spec.layout = HeadLayout::kHeadMajor;
-  CheckHeadWish(c, "options.query_heads", c.request.query_heads, d.query_heads);
-  CheckHeadWish(c, "options.key_value_heads", c.request.key_value_heads, d.key_value_heads);
-  CheckHeadWish(c, "options.head_size", c.request.head_size, d.head_size);
-  if (k[0] != q[0] || k[3] != q[3]) {
-    c.Report("query_key_value.key.shape", ToString(k), absl::StrCat("[", q[0], ", Hkv, Tk, ", q[3], "]"));
-  }
-  if (v[0] != q[0] || v[1] != k[1] || v[2] != k[2]) {
-    c.Report("query_key_value.value.shape", ToString(v), absl::StrCat("[", q[0], ", ", k[1], ", ", k[2], ", Dv]"));
-  }
+  c.spec.dims = {q[0], q[1], (*k)[1], q[2], (*k)[2], q[3], (*v)[3]};
 }
 
 // Rank 3 [B, T, H x D] and rank 2 [T, H x D]: the options say how the width is split.
@@ -113,15 +123,18 @@ void CheckQueryKeyValue(Checker& c, const QueryKeyValueForm& form) {
   const bool query = c.Numbers("query_key_value.query", form.query, 2, 4);
   const bool key = c.Numbers("query_key_value.key", form.key, 2, 4);
   const bool value = c.Numbers("query_key_value.value", form.value, 2, 4);
-  if (!query || !key || !value) return;
+  if (!query) return;
   const Shape& q = form.query->shape;
-  const Shape& k = form.key->shape;
-  const Shape& v = form.value->shape;
-  const std::string expected = absl::StrCat("rank ", q.size(), ", like the query");
-  if (k.size() != q.size()) c.Report("query_key_value.key.shape", ToString(k), expected);
-  if (v.size() != q.size()) c.Report("query_key_value.value.shape", ToString(v), expected);
-  if (k.size() != q.size() || v.size() != q.size()) return;
-  q.size() == 4 ? CheckHeadMajor(c, q, k, v) : CheckTokenMajor(c, q, k, v);
+  const auto like_query = [&](bool usable, absl::string_view field, const std::optional<TensorForm>& tensor) {
+    if (!usable || tensor->shape.size() == q.size()) return usable ? &tensor->shape : nullptr;
+    c.Report(absl::StrCat("query_key_value.", field, ".shape"), ToString(tensor->shape),
+             absl::StrCat("rank ", q.size(), ", like the query"));
+    return static_cast<const Shape*>(nullptr);
+  };
+  const Shape* k = like_query(key, "key", form.key);
+  const Shape* v = like_query(value, "value", form.value);
+  if (q.size() == 4) CheckHeadMajor(c, q, k, v);
+  if (q.size() < 4 && k != nullptr && v != nullptr) CheckTokenMajor(c, q, *k, *v);
   CheckDims(c, "query_key_value.query", "query_key_value.key", "query_key_value.value");
 }
 
@@ -289,12 +302,7 @@ void CheckSelfAttention(Checker& c, const SelfAttentionForm& form) {
         c.Report("self_attention.layer", absl::StrCat(form.layer_name.size(), " bytes"),
                  absl::StrCat("1 to ", c.limits.max_string_bytes, " bytes"));
       }
-      if (form.layer.has_value()) {
-        CheckNamedLayer(c, *form.layer);
-      } else {
-        // A limit holds for every layer; nothing else can be said of one that is not there.
-        c.InLimit("options.query_heads", c.request.query_heads, 0, c.limits.max_heads);
-      }
+      if (form.layer.has_value()) CheckNamedLayer(c, *form.layer);
       break;
     case WeightsSource::kSeeded: CheckSeededWeights(c); break;
   }
@@ -309,6 +317,11 @@ void CheckSelfAttention(Checker& c, const SelfAttentionForm& form) {
 void CheckInput(Checker& c) {
   if (const auto* qkv = std::get_if<QueryKeyValueForm>(&c.request.input)) CheckQueryKeyValue(c, *qkv);
   if (const auto* self = std::get_if<SelfAttentionForm>(&c.request.input)) CheckSelfAttention(c, *self);
+  // Limits hold whatever the input is, and are told even where it does not say what is meant.
+  const Dimensions& d = c.spec.dims;
+  if (d.query_heads == 0) c.InLimit("options.query_heads", c.request.query_heads, 0, c.limits.max_heads);
+  if (d.query_heads == 0) c.InLimit("options.key_value_heads", c.request.key_value_heads, 0, c.limits.max_heads);
+  if (d.head_size == 0) c.InLimit("options.head_size", c.request.head_size, 0, c.limits.max_head_size);
 }
 
 }  // namespace headlight

@@ -40,14 +40,6 @@ class CallCounter {
   absl::Time began_;
 };
 
-// Told to those who come too late: another replica can answer.
-absl::Status Closed() {
-  ErrorDetails details;
-  details.reason = ErrorReason::kDraining;
-  details.retry_after_seconds = 1;
-  return MakeError(absl::StatusCode::kUnavailable, "the server is about to stop and takes no more calls", details);
-}
-
 // One call that computes. Deletes itself when gRPC is done with it.
 template <typename Call>
 class ComputeReactor final : public grpc::ServerUnaryReactor {
@@ -59,19 +51,20 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
 
   void Start(const typename Call::Request& request, typename Call::Response* response, absl::Time deadline) {
     // Counted first and asked then, so that whoever closes and then sees no open call has missed none.
-    const absl::Status accepted = shared_.closed.load() ? Closed() : Accept(request, deadline);
+    absl::Status accepted = shared_.admission.Gate();
+    if (accepted.ok()) accepted = Accept(request, deadline);
     if (!accepted.ok()) return End(accepted);
     {
       const absl::MutexLock lock(&mutex_);
       control_ = call_.control();
-      if (cancelled_) control_->Cancel();
+      if (cancelled_ != absl::InfiniteFuture()) control_->Cancel();
     }
     call_.Compute([this, response](const absl::Status& status) { Computed(status, response); });
   }
 
   void OnCancel() override {
     const absl::MutexLock lock(&mutex_);
-    cancelled_ = true;
+    cancelled_ = absl::Now();
     if (control_ != nullptr) control_->Cancel();
   }
 
@@ -100,9 +93,13 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
         status = absl::ResourceExhaustedError("not enough memory for this answer now");
       }
     }
-    if (status.code() == absl::StatusCode::kCancelled) shared_.metrics.Cancelled(call_.stage(), CancelCause::kClient);
+    if (status.code() == absl::StatusCode::kCancelled) {
+      shared_.metrics.Cancelled(call_.stage(), CancelCause::kClient, call_.flops_done());
+      const absl::MutexLock lock(&mutex_);
+      shared_.metrics.CancelTook(absl::ToDoubleSeconds(absl::Now() - cancelled_));
+    }
     if (status.code() == absl::StatusCode::kDeadlineExceeded) {
-      shared_.metrics.Cancelled(call_.stage(), CancelCause::kDeadline);
+      shared_.metrics.Cancelled(call_.stage(), CancelCause::kDeadline, call_.flops_done());
     }
     End(status);
   }
@@ -123,7 +120,7 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
   CallCounter counter_;
   Call call_;
   absl::Mutex mutex_;
-  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time cancelled_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   std::shared_ptr<CallControl> control_ ABSL_GUARDED_BY(mutex_);
 };
 

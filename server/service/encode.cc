@@ -83,6 +83,12 @@ void EncodeConventions(const ProblemSpec& spec, v1::Execution* message) {
   message->set_non_finite(spec.allow_non_finite ? "ieee" : "refused");
 }
 
+v1::AdmissionForecast EncodeForecast(const Quote& quote) {
+  constexpr double kNoticed = 0.01;  // seconds of waiting
+  if (quote.decision != Decision::kAdmitted) return v1::ADMISSION_FORECAST_REFUSED;
+  return quote.wait_seconds < kNoticed ? v1::ADMISSION_FORECAST_ADMITTED : v1::ADMISSION_FORECAST_QUEUED;
+}
+
 template <typename Message>
 void EncodeHeads(const Dimensions& dims, Message* message) {
   message->set_query_heads(static_cast<std::uint32_t>(dims.query_heads));
@@ -159,7 +165,7 @@ void EncodeVerification(std::int64_t rows, const Difference& difference, v1::Ver
 }
 
 void EncodeExceeded(const std::vector<Violation>& exceeded, v1::PlanAttentionResponse* message) {
-  message->set_admission(v1::ADMISSION_FORECAST_UNKNOWN);
+  if (!exceeded.empty()) message->set_admission(v1::ADMISSION_FORECAST_REFUSED);
   for (const Violation& violation : exceeded) {
     v1::PlanViolation* out = message->add_violations();
     out->set_field(violation.field);
@@ -179,6 +185,8 @@ void EncodePlan(const PlannedCall& planned, int workers, v1::PlanAttentionRespon
   message->set_score_grid_bytes(static_cast<std::uint64_t>(plan.score_grid_bytes));
   message->set_response_bytes(static_cast<std::uint64_t>(plan.response_bytes));
   EncodeHeads(plan.spec.dims, message);
+  message->set_admission(EncodeForecast(planned.quote));
+  SetSeconds(planned.quote.wait_seconds + planned.quote.compute_seconds, message->mutable_predicted());
   EncodeExceeded(planned.exceeded, message);
 }
 

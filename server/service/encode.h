@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "headlight/v1/attention_service.pb.h"
+#include "server/admission/admission.h"
 #include "server/analysis/maps.h"
 #include "server/analysis/statistics.h"
 #include "server/engine/attention.h"
@@ -31,6 +32,7 @@ struct PlannedCall {
   const ExecutionPlan& naive;
   const ExecutionPlan& flash;
   std::vector<Violation> exceeded;
+  Quote quote;
 };
 // What is known of a call too large to be planned.
 void EncodeExceeded(const std::vector<Violation>& exceeded, v1::PlanAttentionResponse* message);

@@ -44,10 +44,24 @@ void AddFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--max-response-bytes", options.limits.max_response_bytes, "largest answer message")
       ->envname("HEADLIGHT_MAX_RESPONSE_BYTES")
       ->check(CLI::Range(1, 2147483647));
+  app.add_option("--max-call-seconds", options.max_call_seconds, "calls predicted to compute longer are refused")
+      ->envname("HEADLIGHT_MAX_CALL_SECONDS")
+      ->check(CLI::Range(0.001, 1e6));
+  app.add_option("--max-wait-seconds", options.max_wait_seconds, "new calls predicted to wait longer are refused")
+      ->envname("HEADLIGHT_MAX_WAIT_SECONDS")
+      ->check(CLI::Range(0.001, 1e6));
+  app.add_option("--max-calls", options.limits.max_calls, "calls admitted at once")
+      ->envname("HEADLIGHT_MAX_CALLS")
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--memory-budget-bytes", options.limits.max_memory_bytes,
+                 "memory of all calls together; 0 takes 70 % of what the cgroup or the machine has left")
+      ->envname("HEADLIGHT_MEMORY_BUDGET_BYTES")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 50));
   app.add_option("--drain-delay", options.drain_delay_seconds, "seconds of serving on, not ready, after SIGTERM")
       ->envname("HEADLIGHT_DRAIN_DELAY")
       ->check(CLI::Range(0.0, 3600.0));
-  app.add_option("--drain-timeout", options.drain_timeout_seconds, "seconds for accepted calls to end")
+  app.add_option("--drain-timeout", options.drain_timeout_seconds,
+                 "seconds for accepted calls to end; 0: max-call-seconds + 5")
       ->envname("HEADLIGHT_DRAIN_TIMEOUT")
       ->check(CLI::Range(0.0, 86400.0));
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")

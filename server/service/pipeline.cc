@@ -32,6 +32,22 @@ std::int64_t MapBytes(const v1::AttendResponse& response) {
   return bytes;
 }
 
+Priority PriorityOf(v1::Priority priority) {
+  return priority == v1::PRIORITY_BATCH ? Priority::kBatch : Priority::kInteractive;
+}
+
+// `request_bytes`: what holds the request until the answer is made.
+CallCost CostOf(const ExecutionPlan& plan, std::int64_t request_bytes, int workers) {
+  CallCost cost;
+  cost.kind = plan.algorithm == Algorithm::kNaive ? CostKind::kNaive
+              : plan.bf16_products                ? CostKind::kFlashBF16
+                                                  : CostKind::kFlash;
+  cost.flops = plan.flops + plan.map_flops;
+  cost.bytes = request_bytes + plan.WorkspaceTotal(workers) + plan.response_bytes;
+  cost.field = plan.spec.InputField();
+  return cost;
+}
+
 // What can be planned though it could not be computed: larger sizes, whose products still fit 64 bits.
 Limits PlanningLimits(Limits limits) {
   limits.max_batch = std::max<std::int64_t>(limits.max_batch, 128);
@@ -43,6 +59,11 @@ Limits PlanningLimits(Limits limits) {
 }
 
 }  // namespace
+
+double FlopsDone(const Shared& shared, const CallCost& cost, const CallControl& control) {
+  const auto all = static_cast<double>(cost.flops + cost.reference_flops);
+  return std::min(control.worker_seconds() / shared.admission.model().WorkerSeconds(cost), 1.0) * all;
+}
 
 absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
   const absl::Time began = absl::Now();
@@ -58,7 +79,11 @@ absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
     if (!rows.ok()) return rows.status();
     verified_rows_ = *rows;
   }
-  ticket_.emplace(shared_.calls, &shared_.memory, deadline, &shared_.aborted);
+  cost_ = CostOf(*plan_, static_cast<std::int64_t>(request.ByteSizeLong()), shared_.pool.workers());
+  cost_.reference_flops = verified_rows_.flops;
+  absl::StatusOr<Ticket> ticket = shared_.admission.Admit(cost_, PriorityOf(request.priority()), deadline);
+  if (!ticket.ok()) return ticket.status();
+  ticket_ = *std::move(ticket);
   MakeWork();
   decode_seconds_ = absl::ToDoubleSeconds(absl::Now() - began);
   return absl::OkStatus();
@@ -96,6 +121,7 @@ void AttendCall::Encode(Response* response) {
   record.seconds[Stage::kDecode] = decode_seconds_;
   record.seconds[Stage::kEncode] = absl::ToDoubleSeconds(absl::Now() - began);
   shared_.metrics.Attended(record);
+  shared_.metrics.Estimated(record.algorithm, ticket_->Learn());
 }
 
 absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& request,
@@ -115,11 +141,16 @@ absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& requ
   spec->algorithm = Algorithm::kFlash;
   const ExecutionPlan flash = DraftPlan(*spec, ThisProcessor());
   for (Violation& violation : ExceededLimits(plan, shared.limits)) exceeded.push_back(std::move(violation));
+  std::int64_t verified_flops = 0;
   if (spec->outputs.verify_rows > 0) {
     const auto rows = PlanVerification(*spec, shared.limits);
+    if (rows.ok()) verified_flops = rows->flops;
     if (!rows.ok()) exceeded.push_back(DetailsOf(rows.status()).violations.front());
   }
-  EncodePlan({plan, naive, flash, std::move(exceeded)}, shared.pool.workers(), response);
+  CallCost cost = CostOf(plan, 0, shared.pool.workers());
+  cost.reference_flops = verified_flops;
+  const Quote quote = shared.admission.Predict(cost, PriorityOf(request.priority()));
+  EncodePlan({plan, naive, flash, std::move(exceeded), quote}, shared.pool.workers(), response);
   return absl::OkStatus();
 }
 
@@ -139,7 +170,14 @@ absl::Status CompareCall::Accept(const Request& request, absl::Time deadline) {
     (algorithm == Algorithm::kNaive ? naive_ : flash_) = *std::move(plan);
   }
   data_ = decoded.data;
-  ticket_.emplace(shared_.calls, &shared_.memory, deadline, &shared_.aborted);
+  cost_ = CostOf(*naive_, static_cast<std::int64_t>(request.ByteSizeLong()), shared_.pool.workers());
+  cost_.flops += flash_->flops;
+  cost_.reference_flops = reference_.flops;
+  // The outputs of both, and the reference's rows.
+  cost_.bytes += 4 * ElementCount(naive_->spec.OutputShape()).value_or(0) * static_cast<std::int64_t>(sizeof(float));
+  absl::StatusOr<Ticket> ticket = shared_.admission.Admit(cost_, PriorityOf(request.priority()), deadline);
+  if (!ticket.ok()) return ticket.status();
+  ticket_ = *std::move(ticket);
   work_ = std::make_unique<CompareWork>(*naive_, *flash_, reference_, data_, shared_.matmuls, &shared_.memory);
   return absl::OkStatus();
 }
@@ -150,6 +188,7 @@ void CompareCall::Encode(Response* response) {
   EncodeCompare(*naive_, *flash_, *work_, response);
   shared_.metrics.Attended(RecordOf(*naive_, work_->naive()));
   shared_.metrics.Attended(RecordOf(*flash_, work_->flash()));
+  shared_.metrics.Estimated(AlgorithmLabel::kNaive, ticket_->Learn());
 }
 
 }  // namespace headlight

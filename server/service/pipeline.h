@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "headlight/v1/attention_service.pb.h"
+#include "server/admission/admission.h"
 #include "server/admission/compute_pool.h"
 #include "server/admission/ticket.h"
 #include "server/analysis/maps.h"
@@ -32,14 +33,13 @@ struct Shared {
   MatmulCache& matmuls;
   MemoryLedger& memory;
   Metrics& metrics;
-  std::atomic<std::int64_t>& calls;
+  Admission& admission;
   // Calls that compute, from their arrival to the moment when gRPC is done with them.
   std::atomic<std::int64_t>& open_calls;
-  // No call that computes is taken any more.
-  std::atomic<bool>& closed;
-  // The drain is over: what still computes ends.
-  std::atomic<bool>& aborted;
 };
+
+// Floating-point operations of a call of this cost that workers have done, by the time they spent.
+double FlopsDone(const Shared& shared, const CallCost& cost, const CallControl& control);
 
 // One Attend. Accept and Compute on the thread that brought the request, Encode on the worker that calls `done`.
 // Request and response outlive it.
@@ -50,18 +50,22 @@ class AttendCall {
 
   explicit AttendCall(Shared& shared) : shared_(shared) {}
 
-  // Decode, check, plan, admit. Errors: those of CheckProblem and MakePlan.
+  // Decode, check, plan, admit. Errors: those of CheckProblem, MakePlan and Admission::Admit.
   absl::Status Accept(const Request& request, absl::Time deadline);
   // REQUIRES: Accept returned OK.
   void Compute(ComputePool::Done done);
   // REQUIRES: `done` was called with OK. Records what was computed.
   void Encode(Response* response);
+  const CallCost& cost() const { return cost_; }
 
   const std::shared_ptr<CallControl>& control() const { return ticket_->control(); }
   Stage stage() const { return work_->stage(); }
+  // About how much of it was computed.
+  double flops_done() const { return FlopsDone(shared_, cost_, *control()); }
 
  private:
   Shared& shared_;
+  CallCost cost_;
   double decode_seconds_ = 0;
   std::optional<ExecutionPlan> plan_;
   std::optional<Ticket> ticket_;
@@ -95,9 +99,11 @@ class CompareCall {
 
   const std::shared_ptr<CallControl>& control() const { return ticket_->control(); }
   Stage stage() const { return work_->stage(); }
+  double flops_done() const { return FlopsDone(shared_, cost_, *control()); }
 
  private:
   Shared& shared_;
+  CallCost cost_;
   std::optional<ExecutionPlan> naive_, flash_;
   ReferencePlan reference_;
   std::optional<Ticket> ticket_;

@@ -9,19 +9,23 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
-#include "server/admission/cpu_quota.h"
+#include "server/admission/memory_watch.h"
 #include "server/base/host_port.h"
+#include "server/host/cgroup.h"
 #include "server/kernels/cpu_target.h"
 #include "server/layers/demo.h"
 #include "server/service/attention_service.h"
@@ -76,11 +80,12 @@ class Liveness {
 // Everything that lives as long as the server, in the order in which it is needed.
 class Process {
  public:
-  explicit Process(const ServerOptions& options)
-      : options_(options),
-        pool_(options.threads > 0 ? options.threads : ComputeThreads()),
+  explicit Process(ServerOptions options)
+      : options_(std::move(options)),
+        pool_(options_.threads > 0 ? options_.threads : ComputeThreads()),
         liveness_(pool_),
-        metrics_(MakeBuildInfo(), options.limits, MakeSources()),
+        admission_(MakeAdmission(), &memory_),
+        metrics_(MakeBuildInfo(), options_.limits, MakeSources()),
         service_(shared_) {}
 
   absl::Status Start();
@@ -91,8 +96,25 @@ class Process {
   static BuildInfo MakeBuildInfo() {
     return {HEADLIGHT_VERSION, std::string(NameOf(ActiveCpuTarget())), MatmulLibraryVersion(), grpc::Version()};
   }
+  AdmissionOptions MakeAdmission() {
+    AdmissionOptions admission;
+    admission.workers = pool_.workers();
+    admission.max_wait_seconds = options_.max_wait_seconds;
+    admission.max_call_seconds = options_.max_call_seconds;
+    admission.max_calls = options_.limits.max_calls;
+    admission.memory_budget_bytes = options_.limits.max_memory_bytes;
+    admission.decided = [this](Decision decision) { metrics_.Decided(decision); };
+    admission.aborted = &aborted_;
+    return admission;
+  }
   MetricSources MakeSources() {
     MetricSources sources;
+    sources.calls = [this] { return admission_.calls(); };
+    sources.backlog_seconds = [this] { return admission_.backlog_seconds(); };
+    sources.reserved_bytes = [this] { return admission_.reserved_bytes(); };
+    sources.max_calls = admission_.options().max_calls;
+    sources.max_wait_seconds = admission_.options().max_wait_seconds;
+    sources.memory_budget_bytes = admission_.options().memory_budget_bytes;
     sources.memory = &memory_;
     sources.workers = [this] { return pool_.workers(); };
     sources.workers_busy = [this] { return pool_.busy(); };
@@ -105,22 +127,23 @@ class Process {
   absl::Status StartGrpc();
   absl::Status StartHttp();
   void SetReady(bool ready);
+  absl::Status RunOwn(const v1::AttendRequest& request, AttendCall& call);
   void WarmUp();
   void PrintReady() const;
 
-  const ServerOptions& options_;
+  const ServerOptions options_;
   MemoryLedger memory_;
   MatmulCache matmuls_;
-  std::atomic<std::int64_t> calls_{0};
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   std::atomic<std::int64_t> open_calls_{0};
-  std::atomic<bool> closed_{false};
   std::atomic<bool> aborted_{false};
   ComputePool pool_;
   Liveness liveness_;
+  Admission admission_;
   Metrics metrics_;
-  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, calls_, open_calls_, closed_, aborted_};
+  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, admission_, open_calls_};
+  MemoryWatch memory_watch_{{[] { return ReadMemory(); }, [] { malloc_trim(0); }}, admission_};
   AttentionService service_;
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<grpc::Server> grpc_;
@@ -179,25 +202,52 @@ void Process::SetReady(bool ready) {
   grpc_->GetHealthCheckService()->SetServingStatus(kServiceName, ready);
 }
 
-// The first call of a process pays for oneDNN's code generation: let it not be a user's.
+// Runs a call of the server's own.
+absl::Status Process::RunOwn(const v1::AttendRequest& request, AttendCall& call) {
+  absl::Status status = call.Accept(request, absl::InfiniteFuture());
+  if (!status.ok()) return status;
+  absl::Notification ended;
+  call.Compute([&](const absl::Status& computed) {
+    status = computed;
+    ended.Notify();
+  });
+  ended.WaitForNotification();
+  return status;
+}
+
+// The first call of a process pays for oneDNN's code generation: let it not be a user's. And what calls take here is
+// learned, so that admission knows it from the first.
 void Process::WarmUp() {
-  v1::AttendRequest request;
-  v1::SelfAttention* input = request.mutable_self_attention();
-  input->set_layer(GetDemo().layer.name());
-  EncodeTensor(OwnedTensor(GetDemo().embeddings), input->mutable_embeddings());
-  for (const v1::Algorithm algorithm : {v1::ALGORITHM_NAIVE, v1::ALGORITHM_FLASH}) {
-    request.mutable_options()->set_algorithm(algorithm);
-    AttendCall call(shared_);
-    absl::Status status = call.Accept(request, absl::InfiniteFuture());
-    absl::Notification ended;
-    if (status.ok()) {
-      call.Compute([&](const absl::Status& computed) {
-        status = computed;
-        ended.Notify();
-      });
-      ended.WaitForNotification();
+  struct Shape {
+    std::int64_t tokens;
+    v1::Algorithm algorithm;
+    v1::ComputePrecision precision;
+  };
+  constexpr v1::ComputePrecision kFloat = v1::COMPUTE_PRECISION_FLOAT32;
+  for (const Shape& shape :
+       {Shape{128, v1::ALGORITHM_FLASH, kFloat}, Shape{512, v1::ALGORITHM_FLASH, kFloat},
+        Shape{512, v1::ALGORITHM_FLASH, v1::COMPUTE_PRECISION_BFLOAT16}, Shape{256, v1::ALGORITHM_NAIVE, kFloat}}) {
+    v1::AttendRequest request;
+    v1::SelfAttention* input = request.mutable_self_attention();
+    input->mutable_seeded_embeddings()->set_tokens(shape.tokens);
+    input->mutable_seeded_embeddings()->set_width(256);
+    input->mutable_seeded_weights();
+    request.mutable_options()->set_query_heads(4);
+    request.mutable_options()->set_head_size(64);
+    request.mutable_options()->set_algorithm(shape.algorithm);
+    request.mutable_options()->set_precision(shape.precision);
+    double fastest = std::numeric_limits<double>::infinity();
+    CallCost cost;
+    for (int i = 0; i < 3; ++i) {
+      AttendCall call(shared_);
+      if (const absl::Status status = RunOwn(request, call); !status.ok()) {
+        spdlog::warn("warm-up: {}", std::string(status.message()));
+        continue;
+      }
+      fastest = std::min(fastest, call.control()->worker_seconds());
+      cost = call.cost();
     }
-    if (!status.ok()) spdlog::warn("warm-up: {}", std::string(status.message()));
+    if (std::isfinite(fastest)) admission_.model().Learn(cost, fastest);
   }
 }
 
@@ -217,6 +267,7 @@ absl::Status Process::Start() {
   if (absl::Status status = StartGrpc(); !status.ok()) return status;
   grpc_->GetHealthCheckService()->SetServingStatus(false);
   WarmUp();
+  admission_.Open();
   SetReady(true);
   spdlog::info("headlight {} serves with {} workers on {}", HEADLIGHT_VERSION, pool_.workers(),
                std::string(NameOf(ActiveCpuTarget())));
@@ -227,11 +278,13 @@ absl::Status Process::Start() {
 bool Process::Drain() {
   draining_.store(true);
   SetReady(false);
-  spdlog::info("draining: {} calls under way", calls_.load());
+  spdlog::info("draining: {} calls under way", admission_.calls());
   absl::SleepFor(absl::Seconds(options_.drain_delay_seconds));
-  closed_.store(true);
+  admission_.Close();
   // gRPC's own shutdown would wait for streams of health and reflection as well, which load balancers keep for ever.
-  const absl::Time deadline = absl::Now() + absl::Seconds(options_.drain_timeout_seconds);
+  const double timeout =
+      options_.drain_timeout_seconds > 0 ? options_.drain_timeout_seconds : options_.max_call_seconds + 5;
+  const absl::Time deadline = absl::Now() + absl::Seconds(timeout);
   while (open_calls_.load() > 0 && absl::Now() < deadline) absl::SleepFor(kDrainPoll);
   const bool clean = open_calls_.load() == 0;
   // What is cut off is told so, as long as it does not take long.
@@ -274,6 +327,18 @@ void KeepMemory() {
 
 }  // namespace
 
+namespace {
+
+// With the limits that follow from other options and from the machine.
+ServerOptions Resolved(ServerOptions options) {
+  options.limits.max_call_milliseconds = static_cast<std::int64_t>(options.max_call_seconds * 1000);
+  options.limits.max_wait_milliseconds = static_cast<std::int64_t>(options.max_wait_seconds * 1000);
+  if (options.limits.max_memory_bytes == 0) options.limits.max_memory_bytes = MemoryBudget(ReadMemory(), 0);
+  return options;
+}
+
+}  // namespace
+
 int RunServer(const ServerOptions& options) {
   KeepMemory();
   // Debian's abseil looks for cycles of locks at every lock.
@@ -292,7 +357,7 @@ int RunServer(const ServerOptions& options) {
     return 1;
   }
   if (!options.web.empty()) spdlog::warn("--web={}: this version serves nothing there", options.web);
-  Process process(options);
+  Process process(Resolved(options));
   if (const absl::Status status = process.Start(); !status.ok()) {
     spdlog::critical("{}", std::string(status.message()));
     return 1;

@@ -17,10 +17,12 @@ struct ServerOptions {
   int threads = 0;                                        // 0: what the cgroup and the affinity allow
   std::string cpu_target;                                 // empty: the best
   bool reflection = true;
-  double drain_delay_seconds = 0;     // still serving, but not ready
-  double drain_timeout_seconds = 35;  // what is not done then is cut off
+  double drain_delay_seconds = 0;    // still serving, but not ready
+  double drain_timeout_seconds = 0;  // what is not done then is cut off; 0: max_call_seconds + 5
+  double max_call_seconds = 30;      // of computing; calls that are predicted to take longer are refused
+  double max_wait_seconds = 1;       // predicted; beyond it new calls are refused
   std::string log_level = "info";
-  Limits limits;
+  Limits limits;  // of which the seconds above and an open memory budget are filled in at the start
 };
 
 // Serves until SIGTERM or SIGINT, then drains. Prints the `ready` line on stdout when calls are answered. Call once,

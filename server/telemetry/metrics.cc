@@ -13,6 +13,7 @@
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
 #include "prometheus/text_serializer.h"
+#include "server/base/size_class.h"
 #include "server/telemetry/process_collector.h"
 
 namespace headlight {
@@ -51,6 +52,13 @@ class Labelled {
       sizes_.push_back(axis.values.size());
     }
     for (const prometheus::Labels& combination : combinations) metrics_.push_back(&family_.Add(combination, args...));
+    all.push_back(&family_);
+  }
+
+  // One series for each of these labels, of one axis whose index is theirs.
+  Labelled(Collectables& all, const char* name, const char* help, const std::vector<prometheus::Labels>& series)
+      : family_(name, help, {}), sizes_{series.size()} {
+    for (const prometheus::Labels& labels : series) metrics_.push_back(&family_.Add(labels));
     all.push_back(&family_);
   }
 
@@ -111,21 +119,27 @@ Axes OfCallsAndCodes() {
 }
 constexpr int kCodes = 17;
 
+// A refusal by its reason.
+std::vector<prometheus::Labels> OfDecisions() {
+  std::vector<prometheus::Labels> series{{{"decision", "admitted"}, {"reason", "none"}}};
+  for (int i = 1; i < kDecisions; ++i) {
+    series.push_back({{"decision", "refused"}, {"reason", std::string(NameOf(static_cast<Decision>(i)))}});
+  }
+  return series;
+}
+
+Axes OfStagesAndCauses() { return {{"stage", NamesOf<Stage>(kStages)}, {"cause", {"client", "deadline"}}}; }
+
 Axis OfAlgorithms() { return {"algorithm", {"naive", "flash"}}; }
 
 // From half a millisecond to the longest call; with the edges at which waiting and refusing are judged, 10 and 20 ms.
 Edges Seconds() { return {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}; }
+// Around 1: calls that took what was estimated.
+Edges Ratios() { return {0.1, 0.25, 0.5, 0.8, 0.9, 1.1, 1.25, 2, 4, 10}; }
 Edges Lengths() { return {16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384}; }
 Edges Flops() { return {1e6, 1e7, 1e8, 1e9, 5e9, 2e10, 1e11, 5e11, 2e12, 2e13}; }
 
 enum class Side : std::uint8_t { kQuery, kKey };
-enum class SizeClass : std::uint8_t { kSmall, kMedium, kLarge };
-
-SizeClass SizeClassOf(std::int64_t flops) {
-  if (flops < 1'000'000'000) return SizeClass::kSmall;
-  return flops < 20'000'000'000 ? SizeClass::kMedium : SizeClass::kLarge;
-}
-
 void Append(std::vector<MetricFamily> more, std::vector<MetricFamily>& families) {
   std::move(more.begin(), more.end(), std::back_inserter(families));
 }
@@ -164,7 +178,16 @@ struct Metrics::Table {
   Counters errors{all, "headlight_errors_total", "Calls that failed, by reason.",
                   Axes{{"reason", NamesOf<ErrorReason>(kErrorReasons)}}};
   Counters cancelled{all, "headlight_cancelled_total", "Calls given up, by the stage they were in and by whom.",
-                     Axes{{"stage", NamesOf<Stage>(kStages)}, {"cause", {"client", "deadline"}}}};
+                     OfStagesAndCauses()};
+  Counters wasted{all, "headlight_wasted_flops_total", "Floating-point operations computed for calls given up.",
+                  OfStagesAndCauses()};
+  Histograms cancel_latency{all, "headlight_cancel_latency_seconds",
+                            "Time from a client's cancel to the end of its call's work.", Axes{}, Seconds()};
+  Counters admission{all, "headlight_admission_total", "Calls admitted, and refused by reason.", OfDecisions()};
+  Histograms queue_wait{all, "headlight_queue_wait_seconds", "Time from admission to the first unit of work.", Axes{},
+                        Seconds()};
+  Histograms estimate_ratio{all, "headlight_cost_estimate_ratio", "What calls took, divided by what was estimated.",
+                            Axes{OfAlgorithms()}, Ratios()};
 
   Gauges build_info{all, "headlight_build_info", "What runs here, always 1.",
                     Axes{{"version", {build.version}},
@@ -183,6 +206,18 @@ struct Metrics::Table {
       {"headlight_workers_busy", "Workers that are computing.", MetricType::Gauge, sources.workers_busy},
       {"headlight_worker_busy_seconds_total", "Time that workers spent computing.", MetricType::Counter,
        sources.worker_busy_seconds},
+      {"headlight_queue_length", "Calls admitted that have not ended.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.calls()); }},
+      {"headlight_queue_length_limit", "Most calls that are admitted at once.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.max_calls); }},
+      {"headlight_backlog_seconds", "Time that the workers need to end the calls admitted.", MetricType::Gauge,
+       sources.backlog_seconds},
+      {"headlight_backlog_seconds_limit", "Longest wait for which a call is admitted.", MetricType::Gauge,
+       [this] { return sources.max_wait_seconds; }},
+      {"headlight_memory_reserved_bytes", "Memory that the calls admitted may take.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.reserved_bytes()); }},
+      {"headlight_memory_budget_bytes", "Memory that all calls together may take; 0: no bound.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.memory_budget_bytes); }},
       {"headlight_ready", "Whether calls are taken, 1 or 0.", MetricType::Gauge, sources.ready},
       {"headlight_draining", "Whether the server was told to stop, 1 or 0.", MetricType::Gauge, sources.draining},
   };
@@ -210,13 +245,23 @@ void Metrics::CallFinished(Method method, absl::StatusCode code, double seconds)
 
 void Metrics::Failed(ErrorReason reason) { table_->errors.At(reason).Increment(); }
 
-void Metrics::Cancelled(Stage stage, CancelCause cause) { table_->cancelled.At(stage, cause).Increment(); }
+void Metrics::Decided(Decision decision) { table_->admission.At(decision).Increment(); }
+
+void Metrics::Cancelled(Stage stage, CancelCause cause, double wasted_flops) {
+  table_->cancelled.At(stage, cause).Increment();
+  table_->wasted.At(stage, cause).Increment(wasted_flops);
+}
+
+void Metrics::CancelTook(double seconds) { table_->cancel_latency.At().Observe(seconds); }
+
+void Metrics::Estimated(AlgorithmLabel algorithm, double ratio) { table_->estimate_ratio.At(algorithm).Observe(ratio); }
 
 void Metrics::Attended(const AttendRecord& record) {
   for (int i = 0; i < kStages; ++i) {
     const auto stage = static_cast<Stage>(i);
     if (record.seconds[stage] > 0) table_->stage.At(stage).Observe(record.seconds[stage]);
   }
+  table_->queue_wait.At().Observe(record.seconds[Stage::kQueue]);
   const double computing =
       record.seconds[Stage::kProject] + record.seconds[Stage::kAttend] + record.seconds[Stage::kMaps];
   const auto flops = static_cast<double>(record.flops);

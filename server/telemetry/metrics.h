@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "server/base/decision.h"
 #include "server/base/errors.h"
 #include "server/base/limits.h"
 #include "server/base/memory.h"
@@ -38,6 +39,13 @@ struct MetricSources {
   std::function<double()> worker_busy_seconds;  // since the start, all workers together
   std::function<bool()> ready;
   std::function<bool()> draining;
+  std::function<std::int64_t()> calls;  // admitted and not yet ended
+  std::function<double()> backlog_seconds;
+  std::function<std::int64_t()> reserved_bytes;
+  // What bounds them; fixed.
+  std::int64_t max_calls = 0;
+  double max_wait_seconds = 0;
+  std::int64_t memory_budget_bytes = 0;  // 0: none
 };
 
 // What one successful attention was.
@@ -67,8 +75,17 @@ class Metrics {
   // A call ended with an error.
   void Failed(ErrorReason reason);
 
-  // A call was given up while in `stage`.
-  void Cancelled(Stage stage, CancelCause cause);
+  // Admission decided about a call.
+  void Decided(Decision decision);
+
+  // A call was given up while in `stage`, after so much of it was computed.
+  void Cancelled(Stage stage, CancelCause cause, double wasted_flops);
+
+  // Workers let go of a call so long after its client did.
+  void CancelTook(double seconds);
+
+  // A call took `ratio` times what was estimated.
+  void Estimated(AlgorithmLabel algorithm, double ratio);
 
   // An attention was computed.
   void Attended(const AttendRecord& record);

@@ -61,6 +61,36 @@ TEST(ComputePool, RunsEveryUnitOfEveryLane) {
   }
 }
 
+// However many wait, a call that was given up leaves before any other goes on.
+TEST(ComputePool, CallsGivenUpWhileTheyWaitLeaveAtOnceAndNeverStart) {
+  ComputePool pool(1);
+  std::atomic<bool> hold{true};
+  std::vector<std::unique_ptr<SimpleWork>> others;
+  std::atomic<int> left{0};
+  // Young calls of a millisecond a unit: some seconds of waiting in all.
+  for (int i = 0; i < 300; ++i) {
+    others.push_back(std::make_unique<SimpleWork>(10, [&](int) {
+      absl::SleepFor(absl::Milliseconds(1));
+      return hold ? absl::OkStatus() : absl::CancelledError("the test is over");
+    }));
+    ++left;
+    pool.Run(Forever(), others.back().get(), [&](const absl::Status&) { --left; });
+  }
+  SimpleWork given_up(1, [](int) { return absl::OkStatus(); });
+  const auto control = std::make_shared<CallControl>(absl::InfiniteFuture());
+  absl::Notification ended;
+  pool.Run(control, &given_up, [&](const absl::Status& status) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
+    ended.Notify();
+  });
+  control->Cancel();
+  ended.WaitForNotification();
+  EXPECT_EQ(given_up.ran(), 0);
+  EXPECT_GT(left, 290);
+  hold = false;
+  while (left > 0) absl::SleepFor(absl::Milliseconds(1));
+}
+
 TEST(ComputePool, AShortCallDoesNotWaitForALongOne) {
   ComputePool pool(1);
   absl::Notification long_ended;

@@ -28,19 +28,35 @@ TEST(CallControl, IsAbortedWhenTheServerCanWaitNoLonger) {
   EXPECT_GT(DetailsOf(status).retry_after_seconds, 0);
 }
 
+// Counts those that live.
+class CountedPlace final : public Ticket::Place {
+ public:
+  explicit CountedPlace(int& places) : places_(places) { ++places_; }
+  ~CountedPlace() override { --places_; }
+  CountedPlace(const CountedPlace&) = delete;
+  CountedPlace& operator=(const CountedPlace&) = delete;
+  double Learn(double worker_seconds) override { return worker_seconds; }
+
+ private:
+  int& places_;
+};
+
 TEST(Ticket, GivesItsPlaceBackOnceHoweverItIsMoved) {
-  std::atomic<std::int64_t> calls{0};
+  int places = 0;
   MemoryLedger ledger;
   {
-    Ticket first(calls, &ledger, absl::InfiniteFuture());
-    EXPECT_EQ(calls.load(), 1);
+    Ticket first(std::make_unique<CountedPlace>(places), &ledger,
+                 std::make_shared<CallControl>(absl::InfiniteFuture()));
+    EXPECT_EQ(places, 1);
     Ticket second = std::move(first);
-    EXPECT_EQ(calls.load(), 1);
+    EXPECT_EQ(places, 1);
     second.account().Add(MemoryUse::kScratch, 10);
     EXPECT_EQ(ledger.now(), 10);
     second.account().Add(MemoryUse::kScratch, -10);
+    second.control()->AddWorkerTime(250'000'000);
+    EXPECT_EQ(second.Learn(), 0.25);
   }
-  EXPECT_EQ(calls.load(), 0);
+  EXPECT_EQ(places, 0);
   EXPECT_EQ(ledger.now(), 0);
   EXPECT_EQ(ledger.peak(), 10);
 }

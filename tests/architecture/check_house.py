@@ -27,13 +27,14 @@ ROOMS = {
     "problem": {"base"},
     "masks": {"base", "problem"},
     "plan": {"base", "problem", "masks"},
-    "admission": {"base", "plan"},
+    "host": {"base"},
+    "admission": {"base", "plan", "host"},
     "positions": {"base", "problem/spec.h", "kernels"},
     "kernels": {"base", "Highway"},
     "engine": {"base", "problem", "masks", "plan", "positions", "kernels", "admission"},
     "analysis": {"base", "problem", "engine", "kernels"},
     "layers": {"base", "problem"},
-    "telemetry": {"base", "Prometheus"},
+    "telemetry": {"base", "host", "Prometheus"},
     "web": {"base", "httplib"},
 }
 ROOMS["service"] = set(ROOMS) | {"protobuf", "gRPC", "spdlog"}

@@ -52,6 +52,32 @@ TEST(Attention, AgreesOverSizesAroundTheTiles) {
   }
 }
 
+// However far the nearest key is that a row may see: weights depend on differences alone, and the log-sum-exp on all.
+TEST(Attention, AlibiKeepsItsDigitsFarAway) {
+  Problem p;
+  p.tk = 600;
+  p.position.kind = PositionKind::kAlibi;
+  p.position.slopes = {0.5F, 0.0625F};
+  p.sinks = {1.5F, -200.0F};
+  for (const std::int64_t offset : {2048, 100'000, 1'000'000'000}) {
+    p.position.query_offset = offset;
+    ExpectExact(p);
+    p.position.query_offset = 0;
+    p.position.key_offset = offset;
+    ExpectExact(p);
+    p.position.key_offset = 0;
+  }
+  // A hole in the mask hides what is near.
+  p.position.query_offset = 599;
+  p.mask_kind = TensorKind::kBool;
+  p.mask_shape = {600};
+  p.mask.assign(600, 0.0F);
+  std::fill_n(p.mask.begin(), 40, 1.0F);
+  ExpectExact(p);
+  p.position.slopes = {-0.5F, -0.25F};  // the farthest counts most
+  ExpectExact(p);
+}
+
 // Many rows meet each key: full tiles are packed, the tail is not.
 TEST(Attention, PackedTilesChangeNothingButTheTime) {
   for (const bool causal : {false, true}) {

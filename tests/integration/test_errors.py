@@ -191,7 +191,7 @@ HEAD_CASES = [
     Bad("no heads in rank 3", rank_3, put("options.query_heads", 0), ["options.query_heads"]),
     Bad("heads that do not divide the width", rank_3, put("options.query_heads", 3), [f"{QKV}.query.shape"]),
     Bad("heads and size that are not the width", rank_3, put("options.head_size", 3), [f"{QKV}.query.shape"]),
-    Bad("more heads than the width", rank_3, put("options.query_heads", 2**32 - 1), [f"{QKV}.query.shape"]),
+    Bad("more heads than the width", rank_3, put("options.query_heads", 2**32 - 1), [f"{QKV}.query.shape", "options.query_heads"]),
     Bad("other heads than the shape's", rank_4, put("options.query_heads", 4), ["options.query_heads"]),
     Bad("other key heads than the shape's", rank_4, put("options.key_value_heads", 1), ["options.key_value_heads"]),
     Bad("another head size than the shape's", rank_4, put("options.head_size", 8), ["options.head_size"]),

@@ -876,7 +876,8 @@ def test_a_plan_tells_what_then_runs(server, rng, algorithm, name) -> None:
     taken = planned.naive_bytes if ran.algorithm == NAIVE else planned.flash_bytes
     assert taken >= ran.workspace_bytes
     assert answer.ByteSize() <= planned.response_bytes <= 2 * answer.ByteSize() + 4096
-    assert planned.admission == service_pb.ADMISSION_FORECAST_UNKNOWN and not planned.HasField("predicted")
+    assert planned.admission == service_pb.ADMISSION_FORECAST_ADMITTED
+    assert 0 < planned.predicted.ToNanoseconds() < 10e9
     assert not planned.violations
 
 

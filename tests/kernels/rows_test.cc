@@ -253,6 +253,14 @@ TEST(SubtractDistance, LowersByTheDistanceOnBothSides) {
   }
 }
 
+TEST(SubtractDistance, CountsFromABase) {
+  std::vector<float> row(kLongest, 1.0F);
+  SubtractDistance(row.data(), kLongest, 0.5F, -3, 2);
+  for (std::int64_t i = 0; i < kLongest; ++i) {
+    EXPECT_EQ(row[static_cast<std::size_t>(i)], 1 - 0.5F * static_cast<float>(std::abs(i - 3) - 2));
+  }
+}
+
 TEST(SubtractDistance, KeepsWhatIsForbidden) {
   std::vector<float> row(kLongest, -kInfinity);
   SubtractDistance(row.data(), kLongest, -2.0F, -5);

@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "server/base/half.h"
@@ -107,73 +110,49 @@ TEST(AddPositions, LeavesEmbeddingsAloneForSchemesThatAddNothing) {
   }
 }
 
-PositionSpec Alibi(std::vector<float> slopes, std::int64_t query_offset = 0, std::int64_t key_offset = 0) {
-  PositionSpec spec = Spec(PositionKind::kAlibi);
-  spec.slopes = std::move(slopes);
-  spec.query_offset = query_offset;
-  spec.key_offset = key_offset;
-  return spec;
-}
-
-// -slope x |query position - key position|, on both sides of the diagonal.
-TEST(AddAlibi, LowersScoresByTheDistance) {
-  const std::vector<float> slopes = {0.5F, 0.00390625F, 0, -1.5F, 0.7071F};
-  for (const auto& [query_offset, key_offset] :
-       {std::pair<std::int64_t, std::int64_t>{0, 0}, {10, 0}, {0, 10}, {-300, 5}, {4000000, 3999990}}) {
-    const PositionSpec spec = Alibi(slopes, query_offset, key_offset);
-    for (std::size_t head = 0; head < slopes.size(); ++head) {
-      for (const auto& [rows, keys] : {std::pair<Range, Range>{{0, 1}, {0, 1}},
-                                       {{0, 5}, {0, 37}},
-                                       {{3, 8}, {5, 22}},
-                                       {{64, 80}, {0, 16}},
-                                       {{0, 3}, {512, 530}}}) {
-        Rows scores(rows.size(), keys.size());
-        Rows before = scores;
-        AddAlibi(spec, static_cast<std::int64_t>(head), rows, keys, scores.View());
-        for (std::int64_t r = 0; r < rows.size(); ++r) {
-          for (std::int64_t c = 0; c < keys.size(); ++c) {
-            const std::int64_t apart = (query_offset + rows.begin + r) - (key_offset + keys.begin + c);
-            const double bias = -static_cast<double>(slopes[head]) * std::fabs(static_cast<double>(apart));
-            const double start = before.At(r, c);
-            // One rounding where the target fuses, two where it does not.
-            ASSERT_NEAR(scores.At(r, c), start + bias, kEpsilon * (std::fabs(start) + std::fabs(bias)))
-                << "head " << head << " row " << rows.begin + r << " key " << keys.begin + c;
+// -slope x (|query position - key position| - base), on both sides of the diagonal, whatever the base.
+TEST(AddAlibi, LowersScoresByTheDistanceBeyondTheBase) {
+  constexpr std::int64_t kKeys = 37;
+  for (const float slope : {0.5F, 0.00390625F, 0.0F, -1.5F, 0.7071F}) {
+    for (const auto& [query, first_key] : {std::pair<std::int64_t, std::int64_t>{0, 0},
+                                           {20, 0},
+                                           {0, 10},
+                                           {4'000'000, 3'999'990},
+                                           {2'000'000'000, 0},
+                                           {0, 2'000'000'000}}) {
+      std::vector<std::int64_t> positions(kKeys);
+      for (std::int64_t j = 0; j < kKeys; ++j) positions[static_cast<std::size_t>(j)] = first_key + j;
+      const auto apart = [&](std::int64_t j) { return std::abs(query - positions[static_cast<std::size_t>(j)]); };
+      std::int64_t nearest = apart(0);
+      for (std::int64_t j = 0; j < kKeys; ++j) nearest = std::min(nearest, apart(j));
+      for (const std::int64_t base : {std::int64_t{0}, nearest, std::max(apart(0), apart(kKeys - 1))}) {
+        std::vector<float> by_offset(kKeys, 0.25F), by_list(kKeys, 0.25F);
+        AddAlibi(slope, query, first_key, kKeys, base, by_offset.data());
+        AddAlibiAt(slope, query, positions.data(), kKeys, base, by_list.data());
+        for (std::int64_t j = 0; j < kKeys; ++j) {
+          const double bias = static_cast<double>(slope) * static_cast<double>(apart(j) - base);
+          for (const auto& got : {by_offset, by_list}) {
+            ASSERT_NEAR(got[static_cast<std::size_t>(j)], 0.25 - bias, 2 * kEpsilon * (0.25 + std::fabs(bias)))
+                << slope << " from " << query << " to " << first_key + j << " beside " << base;
           }
         }
-        scores.ExpectGapsWhole();
       }
     }
   }
 }
 
-TEST(AddAlibi, IsSymmetricAroundTheDiagonal) {
-  Rows scores(9, 9);
-  for (float& x : scores.numbers) x = x == kGap ? kGap : 0;
-  AddAlibi(Alibi({0.25F}), 0, {0, 9}, {0, 9}, scores.View());
-  for (std::int64_t i = 0; i < 9; ++i) {
-    EXPECT_EQ(scores.At(i, i), 0);
-    for (std::int64_t j = 0; j < 9; ++j) {
-      EXPECT_EQ(scores.At(i, j), scores.At(j, i));
-      EXPECT_EQ(scores.At(i, j), -0.25F * static_cast<float>(std::abs(i - j)));
-    }
-  }
-}
-
 TEST(AddAlibi, GivesTilesTheBiasOfTheWhole) {
-  const PositionSpec spec = Alibi({0.3F}, 3, 1);
-  Rows whole(6, 40);
-  AddAlibi(spec, 0, {0, 6}, {0, 40}, whole.View());
-  for (const Range keys : {Range{0, 16}, Range{16, 33}, Range{33, 40}}) {
-    Rows tile(2, keys.size());
-    Rows start(6, 40);
-    for (std::int64_t r = 0; r < 2; ++r) {
-      for (std::int64_t c = 0; c < keys.size(); ++c) tile.At(r, c) = start.At(4 + r, keys.begin + c);
-    }
-    AddAlibi(spec, 0, {4, 6}, keys, tile.View());
-    for (std::int64_t r = 0; r < 2; ++r) {
-      for (std::int64_t c = 0; c < keys.size(); ++c) EXPECT_EQ(tile.At(r, c), whole.At(4 + r, keys.begin + c));
-    }
+  std::vector<float> whole(40, 0.5F), parts(40, 0.5F);
+  AddAlibi(0.3F, 7, 1, 40, 0, whole.data());
+  for (const std::int64_t begin : {0, 16, 33}) {
+    AddAlibi(0.3F, 7, 1 + begin,
+             std::min<std::int64_t>(begin == 0    ? 16
+                                    : begin == 16 ? 17
+                                                  : 7,
+                                    40 - begin),
+             0, parts.data() + begin);
   }
+  EXPECT_EQ(parts, whole);
 }
 
 }  // namespace

@@ -150,7 +150,7 @@ const Malformed kTokenMajor[] = {
        r.query_heads = kMostUint32;
        r.head_size = kMostUint32;
      },
-     {"query_key_value.query.shape"}},
+     {"query_key_value.query.shape", "options.query_heads", "options.head_size"}},
     {"a key of another width",
      [](R& r) {
        Qkv(r).key = FormOf({2, 7, 17});
@@ -224,6 +224,26 @@ TEST(CheckInput, RefusesMalformedTensorsWithoutBatch) {
   Dimensions d = kSmall;
   d.batch = 1;
   ExpectRefused(TokenMajorRequest(d, false), kUnbatched);
+}
+
+// What can be said of the rest is said where one tensor, or all, cannot be used.
+TEST(CheckInput, OneBadTensorHidesNothing) {
+  ProblemRequest request = HeadMajorRequest();
+  auto& form = std::get<QueryKeyValueForm>(request.input);
+  form.query = FormOf({1, 2, 3, 4});
+  form.key = FormOf({2, 2, 5, 6});
+  form.value = FormOf({1, 1});
+  request.query_heads = 200;
+  request.head_size = 9;
+  EXPECT_EQ(FieldsOf(CheckProblem(request, Limits()).status()),
+            (std::vector<std::string>{"query_key_value.value.shape", "options.query_heads", "options.head_size",
+                                      "query_key_value.key.shape", "options.query_heads"}));
+  ProblemRequest nothing;
+  nothing.query_heads = 200;
+  nothing.head_size = 1000;
+  const std::vector<std::string> fields = FieldsOf(CheckProblem(nothing, Limits()).status());
+  EXPECT_NE(std::find(fields.begin(), fields.end(), "options.query_heads"), fields.end());
+  EXPECT_NE(std::find(fields.begin(), fields.end(), "options.head_size"), fields.end());
 }
 
 TEST(CheckInput, SaysWhatWasSentAndWhatIsAllowed) {

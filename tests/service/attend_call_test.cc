@@ -106,11 +106,11 @@ TEST_F(AttendCallTest, GivesBackItsPlaceAndItsMemory) {
   {
     AttendCall call(shared_);
     ASSERT_TRUE(call.Accept(request_, absl::InfiniteFuture()).ok());
-    EXPECT_EQ(calls_.load(), 1);
+    EXPECT_EQ(admission_.calls(), 1);
     ASSERT_TRUE(Compute(call).ok());
     call.Encode(&response_);
   }
-  EXPECT_EQ(calls_.load(), 0);
+  EXPECT_EQ(admission_.calls(), 0);
   EXPECT_EQ(memory_.now(), 0);
   EXPECT_GT(memory_.peak(), 0);
 }
@@ -121,7 +121,7 @@ TEST_F(AttendCallTest, ARefusedCallHoldsNothing) {
   const absl::Status status = call.Accept(request_, absl::InfiniteFuture());
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(DetailsOf(status).violations[0].field, "options.scale");
-  EXPECT_EQ(calls_.load(), 0);
+  EXPECT_EQ(admission_.calls(), 0);
   EXPECT_EQ(memory_.peak(), 0);
 }
 
@@ -166,7 +166,8 @@ TEST_F(AttendCallTest, IsWhatWasPlanned) {
       EXPECT_GE(algorithm == v1::ALGORITHM_NAIVE ? plan.naive_bytes() : plan.flash_bytes(),
                 execution.workspace_bytes());
       EXPECT_GE(plan.response_bytes(), response_.ByteSizeLong());
-      EXPECT_EQ(plan.admission(), v1::ADMISSION_FORECAST_UNKNOWN);
+      EXPECT_EQ(plan.admission(), v1::ADMISSION_FORECAST_ADMITTED);
+      EXPECT_GT(plan.predicted().nanos(), 0);
       EXPECT_EQ(plan.violations_size(), 0);
     }
   }
@@ -233,8 +234,12 @@ TEST_F(AttendCallTest, EndsWhenItIsCancelled) {
 }
 
 TEST_F(AttendCallTest, EndsWhenItsDeadlineHasPassed) {
+  AttendCall late(shared_);
+  EXPECT_EQ(late.Accept(request_, absl::Now() - absl::Seconds(1)).code(), absl::StatusCode::kDeadlineExceeded);
   AttendCall call(shared_);
-  ASSERT_TRUE(call.Accept(request_, absl::Now() - absl::Seconds(1)).ok());
+  const absl::Time deadline = absl::Now() + absl::Milliseconds(200);
+  ASSERT_TRUE(call.Accept(request_, deadline).ok());
+  absl::SleepFor(deadline - absl::Now());
   EXPECT_EQ(Compute(call).code(), absl::StatusCode::kDeadlineExceeded);
 }
 

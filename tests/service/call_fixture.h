@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "server/admission/admission.h"
 #include "server/base/limits.h"
 #include "server/layers/demo.h"
 #include "server/service/encode.h"
@@ -22,7 +23,8 @@ class CallTest : public testing::Test {
  protected:
   static MetricSources Sources(const MemoryLedger& memory) {
     const auto nothing = [] { return 0; };
-    return {&memory, nothing, nothing, [] { return 0.0; }, [] { return true; }, [] { return false; }};
+    const auto none = [] { return 0.0; };
+    return {&memory, nothing, nothing, none, [] { return true; }, [] { return false; }, nothing, none, nothing};
   }
 
   // The demo's sentence through its layer; both requests have these fields.
@@ -62,12 +64,11 @@ class CallTest : public testing::Test {
   MemoryLedger memory_;
   MatmulCache matmuls_;
   Metrics metrics_{BuildInfo{"1.2.3", "x", "y", "z"}, limits_, Sources(memory_)};
-  std::atomic<std::int64_t> calls_{0};
   std::atomic<std::int64_t> open_calls_{0};
-  std::atomic<bool> closed_{false};
   std::atomic<bool> aborted_{false};
   ComputePool pool_{2};
-  Shared shared_{limits_, pool_, matmuls_, memory_, metrics_, calls_, open_calls_, closed_, aborted_};
+  Admission admission_{AdmissionOptions{.workers = 2, .aborted = &aborted_}, &memory_};
+  Shared shared_{limits_, pool_, matmuls_, memory_, metrics_, admission_, open_calls_};
 };
 
 }  // namespace headlight

@@ -64,9 +64,9 @@ TEST_F(CompareCallTest, GivesBackItsPlaceAndItsMemory) {
   {
     CompareCall call(shared_);
     ASSERT_TRUE(Run(call, request_, &response_).ok());
-    EXPECT_EQ(calls_.load(), 1);
+    EXPECT_EQ(admission_.calls(), 1);
   }
-  EXPECT_EQ(calls_.load(), 0);
+  EXPECT_EQ(admission_.calls(), 0);
   EXPECT_EQ(memory_.now(), 0);
 }
 
@@ -81,7 +81,7 @@ TEST_F(CompareCallTest, RefusesAnUnknownLayer) {
   request_.mutable_self_attention()->set_layer("nobody's");
   CompareCall call(shared_);
   EXPECT_EQ(call.Accept(request_, absl::InfiniteFuture()).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(calls_.load(), 0);
+  EXPECT_EQ(admission_.calls(), 0);
 }
 
 }  // namespace

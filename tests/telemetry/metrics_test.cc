@@ -26,6 +26,7 @@ class MetricsTest : public testing::Test {
   double busy_seconds_ = 0;
   bool ready_ = false;
   bool draining_ = false;
+  std::int64_t calls_ = 0;
   Metrics metrics_{{"0.1.0", "avx2", "2.6.0", "1.51.1"},
                    Limits(),
                    {.memory = &ledger_,
@@ -33,7 +34,13 @@ class MetricsTest : public testing::Test {
                     .workers_busy = [this] { return busy_; },
                     .worker_busy_seconds = [this] { return busy_seconds_; },
                     .ready = [this] { return ready_; },
-                    .draining = [this] { return draining_; }}};
+                    .draining = [this] { return draining_; },
+                    .calls = [this] { return calls_; },
+                    .backlog_seconds = [this] { return static_cast<double>(calls_) / 2; },
+                    .reserved_bytes = [this] { return 100 * calls_; },
+                    .max_calls = 1024,
+                    .max_wait_seconds = 1.5,
+                    .memory_budget_bytes = 4096}};
 };
 
 std::string Call(const std::string& name, const std::string& method, const std::string& code = "") {
@@ -46,7 +53,7 @@ bool IsConstant(const std::string& series) {
   for (const char* prefix : {"process_", "headlight_cgroup_", "headlight_limit{", "headlight_build_info{"}) {
     if (series.starts_with(prefix)) return true;
   }
-  return series == "headlight_workers";
+  return series == "headlight_workers" || series == "headlight_memory_budget_bytes" || series.ends_with("_limit");
 }
 
 TEST_F(MetricsTest, EverySeriesStartsAtZero) {
@@ -183,8 +190,9 @@ TEST_F(MetricsTest, SizeClassesHaveTheirEdges) {
 TEST_F(MetricsTest, CountsErrorsAndCancelledCalls) {
   metrics_.Failed(ErrorReason::kInvalidRequest);
   metrics_.Failed(ErrorReason::kInternal);
-  metrics_.Cancelled(Stage::kQueue, CancelCause::kDeadline);
-  metrics_.Cancelled(Stage::kAttend, CancelCause::kClient);
+  metrics_.Cancelled(Stage::kQueue, CancelCause::kDeadline, 0);
+  metrics_.Cancelled(Stage::kAttend, CancelCause::kClient, 1e9);
+  metrics_.CancelTook(0.004);
   const Exposition text = Scrape();
   EXPECT_EQ(text.At("headlight_errors_total{reason=\"invalid_request\"}"), 1);
   EXPECT_EQ(text.At("headlight_errors_total{reason=\"internal\"}"), 1);
@@ -192,6 +200,23 @@ TEST_F(MetricsTest, CountsErrorsAndCancelledCalls) {
   EXPECT_EQ(text.At("headlight_cancelled_total{cause=\"deadline\",stage=\"queue\"}"), 1);
   EXPECT_EQ(text.At("headlight_cancelled_total{cause=\"client\",stage=\"attend\"}"), 1);
   EXPECT_EQ(text.At("headlight_cancelled_total{cause=\"client\",stage=\"queue\"}"), 0);
+}
+
+TEST_F(MetricsTest, CountsWasteAndWhatAdmissionDecides) {
+  metrics_.Cancelled(Stage::kAttend, CancelCause::kClient, 1e9);
+  metrics_.CancelTook(0.004);
+  metrics_.Decided(Decision::kAdmitted);
+  metrics_.Decided(Decision::kAdmitted);
+  metrics_.Decided(Decision::kMemoryPressure);
+  metrics_.Estimated(AlgorithmLabel::kFlash, 1.05);
+  const Exposition text = Scrape();
+  EXPECT_EQ(text.At("headlight_wasted_flops_total{cause=\"client\",stage=\"attend\"}"), 1e9);
+  EXPECT_EQ(text.At("headlight_cancel_latency_seconds_count"), 1);
+  EXPECT_EQ(text.At("headlight_admission_total{decision=\"admitted\",reason=\"none\"}"), 2);
+  EXPECT_EQ(text.At("headlight_admission_total{decision=\"refused\",reason=\"memory_pressure\"}"), 1);
+  EXPECT_EQ(text.At("headlight_admission_total{decision=\"refused\",reason=\"draining\"}"), 0);
+  EXPECT_EQ(text.At("headlight_cost_estimate_ratio_bucket{algorithm=\"flash\",le=\"0.9\"}"), 0);
+  EXPECT_EQ(text.At("headlight_cost_estimate_ratio_bucket{algorithm=\"flash\",le=\"1.1\"}"), 1);
 }
 
 TEST_F(MetricsTest, ReadsItsSourcesAtEachScrape) {
@@ -202,6 +227,7 @@ TEST_F(MetricsTest, ReadsItsSourcesAtEachScrape) {
   busy_seconds_ = 1.5;
   ready_ = true;
   draining_ = true;
+  calls_ = 7;
   const Exposition text = Scrape();
   EXPECT_EQ(text.At("headlight_workspace_bytes"), 600);
   EXPECT_EQ(text.At("headlight_workspace_peak_bytes"), 1000);
@@ -210,6 +236,12 @@ TEST_F(MetricsTest, ReadsItsSourcesAtEachScrape) {
   EXPECT_EQ(text.At("headlight_worker_busy_seconds_total"), 1.5);
   EXPECT_EQ(text.At("headlight_ready"), 1);
   EXPECT_EQ(text.At("headlight_draining"), 1);
+  EXPECT_EQ(text.At("headlight_queue_length"), 7);
+  EXPECT_EQ(text.At("headlight_queue_length_limit"), 1024);
+  EXPECT_EQ(text.At("headlight_backlog_seconds"), 3.5);
+  EXPECT_EQ(text.At("headlight_backlog_seconds_limit"), 1.5);
+  EXPECT_EQ(text.At("headlight_memory_reserved_bytes"), 700);
+  EXPECT_EQ(text.At("headlight_memory_budget_bytes"), 4096);
 }
 
 TEST_F(MetricsTest, SaysWhatRunsAndItsLimits) {

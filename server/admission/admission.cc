@@ -1,0 +1,196 @@
+#include "server/admission/admission.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "server/base/errors.h"
+
+namespace headlight {
+namespace {
+
+constexpr double kLeastRetrySeconds = 0.05;
+constexpr double kPressureRetrySeconds = 1;
+
+std::string Seconds(double seconds) { return absl::StrFormat("%.3g s", seconds); }
+
+absl::Status Unavailable(ErrorReason reason, absl::string_view message) {
+  ErrorDetails details;
+  details.reason = reason;
+  details.retry_after_seconds = 1;
+  return MakeError(absl::StatusCode::kUnavailable, message, details);
+}
+
+absl::Status TooExpensive(const CallCost& cost, std::string got, std::string expected) {
+  Violations violations;
+  violations.AddTooExpensive(std::string(cost.field), std::move(got), std::move(expected));
+  return violations.ToStatus();
+}
+
+absl::string_view ReasonText(Decision decision) {
+  switch (decision) {
+    case Decision::kWait: return "calls under way would make it wait too long";
+    case Decision::kCalls: return "too many calls are under way";
+    case Decision::kMemory: return "calls under way hold the memory that it needs";
+    case Decision::kMemoryPressure: return "the server is near its memory limit";
+    default: return "the server is busy";
+  }
+}
+
+}  // namespace
+
+// A ticket's hold on its call.
+class Admission::Held final : public Ticket::Place {
+ public:
+  Held(Admission& admission, Calls::iterator call) : admission_(admission), call_(call) {}
+  ~Held() override { admission_.GiveBack(call_); }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+  double Learn(double worker_seconds) override {
+    admission_.model_.Learn(call_->cost, worker_seconds);
+    return worker_seconds / call_->worker_seconds;
+  }
+
+ private:
+  Admission& admission_;
+  const Calls::iterator call_;
+};
+
+Admission::Admission(AdmissionOptions options, MemoryLedger* memory) : options_(std::move(options)), memory_(memory) {}
+
+void Admission::Open() { phase_.store(Phase::kOpen); }
+void Admission::Close() { phase_.store(Phase::kClosed); }
+
+void Admission::Tell(Decision decision) const {
+  const bool own = decision != Decision::kNotReady && phase_.load() == Phase::kWarming;
+  if (options_.decided && !own) options_.decided(decision);
+}
+
+absl::Status Admission::Gate() {
+  switch (phase_.load()) {
+    case Phase::kOpen: return absl::OkStatus();
+    case Phase::kWarming:
+      Tell(Decision::kNotReady);
+      return Unavailable(ErrorReason::kNotReady, "the server has just started and takes calls in a moment");
+    case Phase::kClosed: break;
+  }
+  Tell(Decision::kDraining);
+  return Unavailable(ErrorReason::kDraining, "the server is about to stop and takes no more calls");
+}
+
+double Admission::Left(const Call& call) { return std::max(call.worker_seconds - call.control->worker_seconds(), 0.0); }
+
+double Admission::BacklogLocked() const {
+  double left = 0;
+  for (const Call& call : calls_) left += Left(call);
+  return left / options_.workers;
+}
+
+Quote Admission::PredictLocked(const CallCost& cost, Priority priority) const {
+  const double mine = model_.WorkerSeconds(cost);
+  Quote quote;
+  quote.compute_seconds = mine / CostModel::Lanes(cost, options_.workers);
+  // Calls share the workers by time: until this one has had what it needs, each other gets as much, or all it needs.
+  for (const Call& call : calls_) quote.wait_seconds += std::min(Left(call), mine);
+  quote.wait_seconds /= options_.workers;
+  const bool batch = priority == Priority::kBatch;
+  const MemoryPressure pressure = pressure_.load(std::memory_order_relaxed);
+  const std::int64_t budget = options_.memory_budget_bytes;
+  if (quote.compute_seconds > options_.max_call_seconds || (budget > 0 && cost.bytes > budget)) {
+    quote.decision = Decision::kTooExpensive;
+  } else if (pressure == MemoryPressure::kShedAll || (batch && pressure == MemoryPressure::kShedBatch)) {
+    quote.decision = Decision::kMemoryPressure;
+  } else if (static_cast<std::int64_t>(calls_.size()) >= options_.max_calls) {
+    quote.decision = Decision::kCalls;
+  } else if (budget > 0 && reserved_bytes_ + cost.bytes > budget) {
+    quote.decision = Decision::kMemory;
+  } else if (quote.wait_seconds > options_.max_wait_seconds * (batch ? 0.5 : 1)) {
+    quote.decision = Decision::kWait;
+  }
+  return quote;
+}
+
+absl::Status Admission::Refuse(const CallCost& cost, const Quote& quote, absl::Time now, absl::Time deadline) {
+  if (quote.decision == Decision::kTooExpensive) {
+    if (quote.compute_seconds > options_.max_call_seconds) {
+      return TooExpensive(cost, absl::StrCat("about ", Seconds(quote.compute_seconds), " of computing"),
+                          absl::StrCat("at most ", Seconds(options_.max_call_seconds), " a call"));
+    }
+    return TooExpensive(cost, absl::StrCat(cost.bytes, " bytes of memory"),
+                        absl::StrCat("at most ", options_.memory_budget_bytes, " for all calls"));
+  }
+  ErrorDetails details;
+  if (quote.decision == Decision::kDeadline) {
+    details.reason = ErrorReason::kDeadlineExceeded;
+    const double left = std::max(absl::ToDoubleSeconds(deadline - now), 0.0);
+    return MakeError(absl::StatusCode::kDeadlineExceeded,
+                     absl::StrCat("the call would take about ", Seconds(quote.wait_seconds + quote.compute_seconds),
+                                  ", and its deadline leaves ", Seconds(left)),
+                     details);
+  }
+  details.reason = ErrorReason::kServerOverloaded;
+  details.metadata["cause"] = std::string(NameOf(quote.decision));
+  const double base = quote.decision == Decision::kMemoryPressure ? kPressureRetrySeconds
+                                                                  : std::max(BacklogLocked(), kLeastRetrySeconds);
+  // Spread out, so that those who were refused together do not come back together.
+  details.retry_after_seconds = base * absl::Uniform(random_, 0.75, 1.25);
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat(ReasonText(quote.decision), "; try again in ", Seconds(details.retry_after_seconds)),
+                   details);
+}
+
+absl::StatusOr<Ticket> Admission::Admit(const CallCost& cost, Priority priority, absl::Time deadline) {
+  const absl::Time now = absl::Now();
+  Quote quote;
+  absl::Status refused;
+  Calls::iterator call;
+  {
+    const absl::MutexLock lock(&mutex_);
+    quote = PredictLocked(cost, priority);
+    const absl::Duration needed = absl::Seconds(quote.wait_seconds + quote.compute_seconds);
+    if (quote.decision == Decision::kAdmitted && now + needed > deadline) quote.decision = Decision::kDeadline;
+    if (quote.decision == Decision::kAdmitted) {
+      call = calls_.insert(
+          calls_.end(), {cost, model_.WorkerSeconds(cost), std::make_shared<CallControl>(deadline, options_.aborted)});
+      reserved_bytes_ += cost.bytes;
+    } else {
+      refused = Refuse(cost, quote, now, deadline);
+    }
+  }
+  Tell(quote.decision);
+  if (!refused.ok()) return refused;
+  admitted_.fetch_add(1, std::memory_order_relaxed);
+  return Ticket(std::make_unique<Held>(*this, call), memory_, call->control);
+}
+
+void Admission::GiveBack(Calls::iterator call) {
+  const absl::MutexLock lock(&mutex_);
+  reserved_bytes_ -= call->cost.bytes;
+  calls_.erase(call);
+}
+
+Quote Admission::Predict(const CallCost& cost, Priority priority) const {
+  const absl::MutexLock lock(&mutex_);
+  return PredictLocked(cost, priority);
+}
+
+std::int64_t Admission::calls() const {
+  const absl::MutexLock lock(&mutex_);
+  return static_cast<std::int64_t>(calls_.size());
+}
+
+std::int64_t Admission::reserved_bytes() const {
+  const absl::MutexLock lock(&mutex_);
+  return reserved_bytes_;
+}
+
+double Admission::backlog_seconds() const {
+  const absl::MutexLock lock(&mutex_);
+  return BacklogLocked();
+}
+
+}  // namespace headlight
