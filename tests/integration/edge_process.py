@@ -12,6 +12,7 @@ from pathlib import Path
 
 import envoy
 import grpc
+import h2.config
 import h2.connection
 import h2.events
 from h2.settings import SettingCodes
@@ -137,7 +138,8 @@ class Frames:
 
     def __init__(self, connection: ssl.SSLSocket):
         self.socket = connection
-        self.http = h2.connection.H2Connection()
+        free = {"validate_outbound_headers": False, "normalize_outbound_headers": False}
+        self.http = h2.connection.H2Connection(h2.config.H2Configuration(**free))
         self.http.initiate_connection()
         self.events: list[h2.events.Event] = []
         self.closed = False
@@ -152,11 +154,12 @@ class Frames:
         """Whether the other side takes no more calls."""
         return self.closed or any(isinstance(event, h2.events.ConnectionTerminated) for event in self.events)
 
-    def open(self, path: str, message: bytes | None = None) -> int:
+    def open(self, path: str, message: bytes | None = None, headers: dict[str, str] | None = None) -> int:
         """Begins a call; with a message it is complete. Nothing leaves before send()."""
         stream = self.http.get_next_available_stream_id()
-        headers = [(":method", "POST"), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
-        self.http.send_headers(stream, [*headers, ("content-type", "application/grpc"), ("te", "trailers")])
+        usual = {":method": "POST", ":scheme": "https", ":authority": "localhost", ":path": path}
+        usual |= {"content-type": "application/grpc", "te": "trailers"}
+        self.http.send_headers(stream, list((usual | (headers or {})).items()))
         if message is not None:
             self.finish(stream, message)
         return stream

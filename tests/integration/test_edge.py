@@ -15,7 +15,7 @@ from edge_process import CONFIGURATION, CONNECTIONS, FOLDER, HEAP, SETTINGS
 from edge_process import Edge, Frames, configuration, make_certificate
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from h2.events import StreamEnded, StreamReset
+from h2.events import StreamEnded, StreamReset, TrailersReceived
 from rpc_errors import failure_of, refusal_of
 from server_process import Server, wait_until
 from wire import service_grpc, service_pb
@@ -242,6 +242,42 @@ def test_more_streams_than_the_limit(frames, behind) -> None:
     client.send()
     assert client.end_of(beyond) is None and client.closed
     assert started(behind, "GetServerInfo") == before
+
+
+SERVED = {
+    "binary that is none": {"x-bin": "!!!"},
+    "no scheme of HTTP": {":scheme": "ftp"},
+    "as large as may be": {"x": "y" * 3700},
+    "as many as may be": {f"x-{i}": "y" for i in range(38)},
+}
+REFUSED = {
+    "another te": {"te": "x"},
+    "an underscore": {"grpclb_client_stats": "x"},
+    "too large": {"x": "y" * 4200},
+    "too many": {f"x-{i}": "y" for i in range(60)},
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_headers_that_would_hurt_the_server_are_mended(frames, edge, name) -> None:
+    """The connection from the edge to the server carries everybody's calls, and nobody may end it."""
+    client = frames()
+    stream = client.open(f"{SERVICE}/GetServerInfo", b"", SERVED[name])
+    client.send()
+    assert isinstance(client.end_of(stream), StreamEnded)
+    (end,) = [dict(event.headers) for event in client.events if isinstance(event, TrailersReceived)]
+    assert end[b"grpc-status"] == b"0"
+    assert edge.counter("cluster.headlight.upstream_cx_destroy") == 0
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_headers_that_would_hurt_the_server_are_refused(frames, edge, name) -> None:
+    client = frames()
+    before = edge.counter("cluster.headlight.upstream_rq_total")
+    stream = client.open(f"{SERVICE}/GetServerInfo", b"", REFUSED[name])
+    client.send()
+    assert not isinstance(client.end_of(stream), StreamEnded)
+    assert edge.counter("cluster.headlight.upstream_rq_total") == before
 
 
 def test_rapid_reset(frames, behind, edge) -> None:
