@@ -106,6 +106,8 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Session& session) 
   client::ClientOptions options;
   options.address = session.address;
   options.deadline = absl::Seconds(session.timeout_seconds);
+  // A server that drains or warms up has answers for people, too.
+  options.spread_over_replicas = false;
   return client::Client::Create(options);
 }
 

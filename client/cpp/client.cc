@@ -4,10 +4,12 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "client/cpp/errors.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -16,47 +18,30 @@
 namespace headlight::client {
 namespace {
 
-constexpr int kMostMessageBytes = 256 << 20;
-constexpr int kMostAttempts = 4;
+constexpr int kMostAttempts = 5;  // gRPC takes no more
 
-// RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback".
-constexpr char kRetry[] = R"("methodConfig": [{
+// RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback". Attempts are the %d.
+constexpr char kRetries[] = R"("methodConfig": [{
   "name": [{"service": "headlight.v1.AttentionService"}],
-  "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+  "retryPolicy": {"maxAttempts": %d, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
                   "retryableStatusCodes": ["UNAVAILABLE"]}
-}])";
+}], "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1})";
 
 // A channel checks the health of its addresses with round_robin alone.
-constexpr char kReplicas[] =
-    R"("loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""})";
+constexpr char kReplicas[] = R"("loadBalancingConfig": [{"round_robin": {}}],
+  "healthCheckConfig": {"serviceName": "headlight.v1.AttentionService"})";
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const std::string& service_config) {
+std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options, bool spread_over_replicas) {
   grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
+  arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
   arguments.SetMaxSendMessageSize(-1);
-  arguments.SetInt(GRPC_ARG_PER_RPC_RETRY_BUFFER_SIZE, kMostMessageBytes);
-  arguments.SetServiceConfigJSON(service_config);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-}
-
-// Runs `call(context, response)` until it succeeds, fails for good or the deadline leaves no room for another attempt.
-template <typename Response, typename Call>
-absl::StatusOr<Response> RunWithRetries(absl::Duration deadline, const Call& call) {
-  const absl::Time end = absl::Now() + deadline;
-  for (int attempt = 1;; ++attempt) {
-    grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(end));
-    Response response;
-    const grpc::Status outcome = call(&context, &response);
-    if (outcome.ok()) return response;
-    absl::Status status = StatusFromGrpc(outcome, context.GetServerTrailingMetadata());
-    const std::optional<absl::Duration> delay = DetailsOf(status).retry_delay;
-    if (!absl::IsResourceExhausted(status) || !delay.has_value() || attempt == kMostAttempts ||
-        absl::Now() + *delay >= end) {
-      return status;
-    }
-    absl::SleepFor(*delay);
-  }
+  arguments.SetInt(GRPC_ARG_PER_RPC_RETRY_BUFFER_SIZE, options.max_message_bytes);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, options.max_attempts > 1 ? 1 : 0);
+  // A policy for fewer than 2 attempts is none to gRPC, even where retries are off.
+  const std::string retries = absl::StrFormat(kRetries, std::max(options.max_attempts, 2));
+  arguments.SetServiceConfigJSON(
+      absl::StrCat("{", retries, spread_over_replicas ? ", " : "", spread_over_replicas ? kReplicas : "", "}"));
+  return grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
 }
 
 }  // namespace
@@ -69,29 +54,53 @@ struct Client::Stubs {
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
   if (options.address.empty()) return absl::InvalidArgumentError("the address is empty");
   if (options.deadline <= absl::ZeroDuration()) return absl::InvalidArgumentError("the deadline is not above 0");
+  if (options.max_attempts < 1 || options.max_attempts > kMostAttempts) {
+    return absl::InvalidArgumentError(absl::StrCat("max_attempts is not from 1 to ", kMostAttempts));
+  }
+  if (options.max_message_bytes < 1) return absl::InvalidArgumentError("max_message_bytes is not above 0");
   auto stubs = std::make_unique<Stubs>();
-  const std::shared_ptr<grpc::Channel> plain = MakeChannel(options.address, absl::StrCat("{", kRetry, "}"));
+  const std::shared_ptr<grpc::Channel> plain = MakeChannel(options, /*spread_over_replicas=*/false);
   // A channel that shuns whoever is not serving could not ask it how it is.
   stubs->health = grpc::health::v1::Health::NewStub(plain);
   stubs->attention = v1::AttentionService::NewStub(
-      options.spread_over_replicas ? MakeChannel(options.address, absl::StrCat("{", kReplicas, ", ", kRetry, "}"))
-                                   : plain);
-  return std::unique_ptr<Client>(new Client(options.deadline, std::move(stubs)));
+      options.spread_over_replicas ? MakeChannel(options, /*spread_over_replicas=*/true) : plain);
+  return std::unique_ptr<Client>(new Client(options, std::move(stubs)));
 }
 
-Client::Client(absl::Duration deadline, std::unique_ptr<Stubs> stubs) : deadline_(deadline), stubs_(std::move(stubs)) {}
+Client::Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs)
+    : deadline_(options.deadline), max_attempts_(options.max_attempts), stubs_(std::move(stubs)) {}
 
 Client::~Client() = default;
 
+// Runs `call(context, response)` until it succeeds, fails for good or the deadline leaves no room for another attempt.
+template <typename Response, typename Call>
+absl::StatusOr<Response> Client::RunWithRetries(const Call& call) const {
+  const absl::Time end = absl::Now() + deadline_;
+  for (int attempt = 1;; ++attempt) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(end));
+    Response response;
+    const grpc::Status outcome = call(&context, &response);
+    if (outcome.ok()) return response;
+    absl::Status status = StatusFromGrpc(outcome, context.GetServerTrailingMetadata());
+    const std::optional<absl::Duration> delay = DetailsOf(status).retry_delay;
+    if (!absl::IsResourceExhausted(status) || !delay.has_value() || attempt >= max_attempts_ ||
+        absl::Now() + *delay >= end) {
+      return status;
+    }
+    absl::SleepFor(*delay);
+  }
+}
+
 absl::StatusOr<v1::AttendResponse> Client::Attend(const v1::AttendRequest& request) const {
-  return RunWithRetries<v1::AttendResponse>(deadline_, [&](grpc::ClientContext* context, v1::AttendResponse* response) {
+  return RunWithRetries<v1::AttendResponse>([&](grpc::ClientContext* context, v1::AttendResponse* response) {
     return stubs_->attention->Attend(context, request, response);
   });
 }
 
 absl::StatusOr<v1::PlanAttentionResponse> Client::PlanAttention(const v1::PlanAttentionRequest& request) const {
   return RunWithRetries<v1::PlanAttentionResponse>(
-      deadline_, [&](grpc::ClientContext* context, v1::PlanAttentionResponse* response) {
+      [&](grpc::ClientContext* context, v1::PlanAttentionResponse* response) {
         return stubs_->attention->PlanAttention(context, request, response);
       });
 }
@@ -99,21 +108,20 @@ absl::StatusOr<v1::PlanAttentionResponse> Client::PlanAttention(const v1::PlanAt
 absl::StatusOr<v1::CompareAlgorithmsResponse> Client::CompareAlgorithms(
     const v1::CompareAlgorithmsRequest& request) const {
   return RunWithRetries<v1::CompareAlgorithmsResponse>(
-      deadline_, [&](grpc::ClientContext* context, v1::CompareAlgorithmsResponse* response) {
+      [&](grpc::ClientContext* context, v1::CompareAlgorithmsResponse* response) {
         return stubs_->attention->CompareAlgorithms(context, request, response);
       });
 }
 
 absl::StatusOr<v1::GetDemoResponse> Client::GetDemo() const {
-  return RunWithRetries<v1::GetDemoResponse>(deadline_,
-                                             [&](grpc::ClientContext* context, v1::GetDemoResponse* response) {
-                                               return stubs_->attention->GetDemo(context, {}, response);
-                                             });
+  return RunWithRetries<v1::GetDemoResponse>([&](grpc::ClientContext* context, v1::GetDemoResponse* response) {
+    return stubs_->attention->GetDemo(context, {}, response);
+  });
 }
 
 absl::StatusOr<v1::GetServerInfoResponse> Client::GetServerInfo() const {
   return RunWithRetries<v1::GetServerInfoResponse>(
-      deadline_, [&](grpc::ClientContext* context, v1::GetServerInfoResponse* response) {
+      [&](grpc::ClientContext* context, v1::GetServerInfoResponse* response) {
         return stubs_->attention->GetServerInfo(context, {}, response);
       });
 }

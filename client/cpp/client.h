@@ -1,9 +1,9 @@
 // A connection to a Headlight server: one method per call, errors as absl::Status with details (errors.h).
 //
-// The channel is set for real tensors: answers up to 256 MiB, and requests up to that size kept for a retry (gRPC's
-// defaults fail beyond 4 MiB, and silently never retry beyond 256 KiB). UNAVAILABLE is retried by gRPC, up to 4
-// attempts; RESOURCE_EXHAUSTED likewise, but only where the server said when to come back, because a message that is
-// too large carries the same code.
+// The channel is set as docs/clients.md recommends. For real tensors: answers up to 256 MiB, and requests up to that
+// size kept for a retry (gRPC's defaults fail beyond 4 MiB, and silently never retry beyond 256 KiB). UNAVAILABLE is
+// retried by gRPC, up to 4 attempts; RESOURCE_EXHAUSTED likewise, but only where the server said when to come back,
+// because a message that is too large carries the same code.
 #ifndef HEADLIGHT_CLIENT_CPP_CLIENT_H_
 #define HEADLIGHT_CLIENT_CPP_CLIENT_H_
 
@@ -22,15 +22,21 @@ struct ClientOptions {
   std::string address = "127.0.0.1:50051";
   // For each call, all its attempts and the waiting between them together; above 0. InfiniteDuration: none.
   absl::Duration deadline = absl::Seconds(60);
-  // Turn by turn to every address of the name whose grpc.health.v1 says SERVING, as for a headless Service in
-  // Kubernetes. Otherwise all calls go to the first address that answers.
-  bool spread_over_replicas = false;
+  // How often a call is tried at most, from 1 (no retry) to 5.
+  int max_attempts = 4;
+  // Above 0. A larger answer is RESOURCE_EXHAUSTED; a larger request is sent, but not kept for gRPC's retry.
+  int max_message_bytes = 256 << 20;
+  // Turn by turn to every address of the name whose grpc.health.v1 says that AttentionService is SERVING, as for a
+  // headless Service in Kubernetes; UNAVAILABLE where none does. Otherwise all calls go to the first address that
+  // answers, whatever its health.
+  bool spread_over_replicas = true;
 };
 
 // Thread-safe: any number of calls at once.
 class Client {
  public:
-  // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, or a deadline that is not above 0.
+  // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, or another option that is out of
+  // its range.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
 
   ~Client();
@@ -53,9 +59,13 @@ class Client {
 
  private:
   struct Stubs;
-  Client(absl::Duration deadline, std::unique_ptr<Stubs> stubs);
+  Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs);
+
+  template <typename Response, typename Call>
+  absl::StatusOr<Response> RunWithRetries(const Call& call) const;
 
   const absl::Duration deadline_;
+  const int max_attempts_;
   const std::unique_ptr<Stubs> stubs_;
 };
 

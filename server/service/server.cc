@@ -186,6 +186,9 @@ absl::Status Process::StartGrpc() {
   // Two servers on one port would share its calls at random.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8192);
+  // gRPC would inflate a message, to a thousand times its size, before it looks at the limit above.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.RegisterService(&service_);
   grpc_ = builder.BuildAndStart();
   for (std::size_t i = 0; i < options_.listen.size(); ++i) {

@@ -46,6 +46,10 @@ TEST(Client, Calls) {
 TEST(Client, RefusesOptionsWithoutSense) {
   EXPECT_EQ(Client::Create({.address = ""}).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Client::Create({.deadline = absl::ZeroDuration()}).status().code(), absl::StatusCode::kInvalidArgument);
+  for (const int attempts : {0, 6}) {
+    EXPECT_EQ(Client::Create({.max_attempts = attempts}).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_EQ(Client::Create({.max_message_bytes = 0}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 // 24 MiB there and back: far beyond gRPC's defaults for a message (4 MiB) and for what it keeps to retry (256 KiB).
@@ -64,6 +68,36 @@ TEST(Client, GivesUpOnUnavailableAfterFourAttempts) {
   for (int i = 0; i < 6; ++i) server.FailNext({grpc::StatusCode::UNAVAILABLE, "draining"});
   EXPECT_EQ(ClientOf(server)->GetDemo().status().code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(server.calls(), 4);
+}
+
+TEST(Client, WaitsAsLongAsUnavailableSays) {
+  FakeServer server;
+  server.FailNext({grpc::StatusCode::UNAVAILABLE, "draining"}, "400");
+  const absl::Time start = absl::Now();
+  EXPECT_TRUE(ClientOf(server)->Attend(RequestOf(1 << 20)).ok());
+  EXPECT_GE(absl::Now() - start, absl::Milliseconds(400));
+  EXPECT_EQ(server.calls(), 2);
+}
+
+TEST(Client, RetriesAsOftenAsItIsTold) {
+  FakeServer server;
+  int calls = 0;
+  for (const int attempts : {1, 2, 5}) {
+    const auto client = *Client::Create({.address = server.address(), .max_attempts = attempts});
+    for (const grpc::StatusCode code : {grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::RESOURCE_EXHAUSTED}) {
+      for (int i = 0; i < attempts; ++i) server.FailNext({code, "not now"}, "1");
+      EXPECT_EQ(client->GetDemo().status().message(), "not now");
+      EXPECT_EQ(server.calls(), calls += attempts);
+    }
+  }
+}
+
+TEST(Client, TakesAnswersAsLargeAsItIsTold) {
+  FakeServer server;
+  const auto client = *Client::Create({.address = server.address(), .max_message_bytes = 1 << 20});
+  EXPECT_EQ(client->Attend(RequestOf(1 << 18)).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(client->Attend(RequestOf(1 << 17)).ok());
+  EXPECT_EQ(server.calls(), 2);
 }
 
 TEST(Client, RetriesResourceExhaustedWithRetryInfo) {
@@ -165,9 +199,8 @@ TEST(Client, Health) {
 TEST(Client, SpreadsOverReplicasThatServe) {
   FakeServer first;
   FakeServer second;
-  const auto client = *Client::Create({.address = "ipv4:" + first.address() + "," + second.address(),
-                                       .deadline = absl::Seconds(10),
-                                       .spread_over_replicas = true});
+  const auto client =
+      *Client::Create({.address = "ipv4:" + first.address() + "," + second.address(), .deadline = absl::Seconds(10)});
   for (int i = 0; i < 100 && (first.calls() < 2 || second.calls() < 2); ++i) {
     ASSERT_TRUE(client->GetDemo().ok());
     absl::SleepFor(absl::Milliseconds(5));
@@ -179,6 +212,14 @@ TEST(Client, SpreadsOverReplicasThatServe) {
   const int before = first.calls();
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(client->GetDemo().ok());
   EXPECT_EQ(first.calls(), before);
+}
+
+TEST(Client, AsksWhoeverAnswersWhereItDoesNotSpread) {
+  FakeServer server;
+  server.SetServing(false);
+  EXPECT_EQ(ClientOf(server)->GetDemo().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(server.calls(), 0);
+  EXPECT_TRUE((*Client::Create({.address = server.address(), .spread_over_replicas = false}))->GetDemo().ok());
 }
 
 TEST(Client, ManyThreads) {

@@ -131,6 +131,7 @@ FakeServer::FakeServer() {
   builder.SetMaxSendMessageSize(-1);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
+  SetServing(true);
   address_ = absl::StrCat("127.0.0.1:", port);
 }
 
@@ -146,7 +147,10 @@ void FakeServer::AnswerNext(v1::AttendResponse response) {
   answers_.push_back(std::move(response));
 }
 
-void FakeServer::SetServing(bool serving) { server_->GetHealthCheckService()->SetServingStatus(serving); }
+void FakeServer::SetServing(bool serving) {
+  server_->GetHealthCheckService()->SetServingStatus(serving);
+  server_->GetHealthCheckService()->SetServingStatus("headlight.v1.AttentionService", serving);
+}
 
 int FakeServer::calls() const {
   const std::lock_guard lock(mutex_);

@@ -54,6 +54,12 @@ def test_with_another_number_of_threads(start, asked, alone, threads) -> None:
     assert [make.bits(other.attend(request)) for request in asked] == alone
 
 
+def test_whatever_was_in_memory(start, asked, alone) -> None:
+    """glibc fills what it gives with -6.0 and what it takes with 0.75: nothing may be read before it is written."""
+    other = start("--threads=2", env={"GLIBC_TUNABLES": "glibc.malloc.perturb=63"})
+    assert [make.bits(other.attend(request)) for request in asked] == alone
+
+
 def one_of_the_batch(request: service_pb.AttendRequest, index: int) -> service_pb.AttendRequest:
     """The request with one batch of its three."""
     single = service_pb.AttendRequest()
