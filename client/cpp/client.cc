@@ -2,11 +2,14 @@
 
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/cpp/errors.h"
@@ -30,22 +33,64 @@ constexpr char kRetry[] = R"("methodConfig": [{
 constexpr char kReplicas[] =
     R"("loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""})";
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const std::string& service_config) {
+std::shared_ptr<grpc::ChannelCredentials> CredentialsOf(const ClientOptions& options) {
+  if (!options.tls.has_value()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions ssl;
+  ssl.pem_root_certs = options.tls->roots;
+  ssl.pem_private_key = options.tls->private_key;
+  ssl.pem_cert_chain = options.tls->certificate_chain;
+  return grpc::SslCredentials(ssl);
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options, const std::string& service_config) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
   arguments.SetMaxSendMessageSize(-1);
   arguments.SetInt(GRPC_ARG_PER_RPC_RETRY_BUFFER_SIZE, kMostMessageBytes);
   arguments.SetServiceConfigJSON(service_config);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(options.address, CredentialsOf(options), arguments);
 }
+
+}  // namespace
+
+struct Client::Stubs {
+  std::unique_ptr<v1::AttentionService::Stub> attention;
+  std::unique_ptr<grpc::health::v1::Health::Stub> health;
+};
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
+  if (options.address.empty()) return absl::InvalidArgumentError("the address is empty");
+  if (options.deadline <= absl::ZeroDuration()) return absl::InvalidArgumentError("the deadline is not above 0");
+  if (options.tls.has_value() && options.tls->certificate_chain.empty() != options.tls->private_key.empty()) {
+    return absl::InvalidArgumentError("a client's certificate and its key go together");
+  }
+  if (!std::all_of(options.token.begin(), options.token.end(), absl::ascii_isgraph)) {
+    return absl::InvalidArgumentError("the token has a character that is not printable ASCII");
+  }
+  auto stubs = std::make_unique<Stubs>();
+  const std::shared_ptr<grpc::Channel> plain = MakeChannel(options, absl::StrCat("{", kRetry, "}"));
+  // A channel that shuns whoever is not serving could not ask it how it is.
+  stubs->health = grpc::health::v1::Health::NewStub(plain);
+  stubs->attention = v1::AttentionService::NewStub(
+      options.spread_over_replicas ? MakeChannel(options, absl::StrCat("{", kReplicas, ", ", kRetry, "}")) : plain);
+  return std::unique_ptr<Client>(new Client(options, std::move(stubs)));
+}
+
+Client::Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs)
+    : deadline_(options.deadline),
+      authorization_(options.token.empty() ? "" : absl::StrCat("Bearer ", options.token)),
+      stubs_(std::move(stubs)) {}
+
+Client::~Client() = default;
 
 // Runs `call(context, response)` until it succeeds, fails for good or the deadline leaves no room for another attempt.
 template <typename Response, typename Call>
-absl::StatusOr<Response> RunWithRetries(absl::Duration deadline, const Call& call) {
-  const absl::Time end = absl::Now() + deadline;
+absl::StatusOr<Response> Client::RunWithRetries(const Call& call) const {
+  const absl::Time end = absl::Now() + deadline_;
   for (int attempt = 1;; ++attempt) {
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(end));
+    if (!authorization_.empty()) context.AddMetadata("authorization", authorization_);
     Response response;
     const grpc::Status outcome = call(&context, &response);
     if (outcome.ok()) return response;
@@ -59,39 +104,15 @@ absl::StatusOr<Response> RunWithRetries(absl::Duration deadline, const Call& cal
   }
 }
 
-}  // namespace
-
-struct Client::Stubs {
-  std::unique_ptr<v1::AttentionService::Stub> attention;
-  std::unique_ptr<grpc::health::v1::Health::Stub> health;
-};
-
-absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
-  if (options.address.empty()) return absl::InvalidArgumentError("the address is empty");
-  if (options.deadline <= absl::ZeroDuration()) return absl::InvalidArgumentError("the deadline is not above 0");
-  auto stubs = std::make_unique<Stubs>();
-  const std::shared_ptr<grpc::Channel> plain = MakeChannel(options.address, absl::StrCat("{", kRetry, "}"));
-  // A channel that shuns whoever is not serving could not ask it how it is.
-  stubs->health = grpc::health::v1::Health::NewStub(plain);
-  stubs->attention = v1::AttentionService::NewStub(
-      options.spread_over_replicas ? MakeChannel(options.address, absl::StrCat("{", kReplicas, ", ", kRetry, "}"))
-                                   : plain);
-  return std::unique_ptr<Client>(new Client(options.deadline, std::move(stubs)));
-}
-
-Client::Client(absl::Duration deadline, std::unique_ptr<Stubs> stubs) : deadline_(deadline), stubs_(std::move(stubs)) {}
-
-Client::~Client() = default;
-
 absl::StatusOr<v1::AttendResponse> Client::Attend(const v1::AttendRequest& request) const {
-  return RunWithRetries<v1::AttendResponse>(deadline_, [&](grpc::ClientContext* context, v1::AttendResponse* response) {
+  return RunWithRetries<v1::AttendResponse>([&](grpc::ClientContext* context, v1::AttendResponse* response) {
     return stubs_->attention->Attend(context, request, response);
   });
 }
 
 absl::StatusOr<v1::PlanAttentionResponse> Client::PlanAttention(const v1::PlanAttentionRequest& request) const {
   return RunWithRetries<v1::PlanAttentionResponse>(
-      deadline_, [&](grpc::ClientContext* context, v1::PlanAttentionResponse* response) {
+      [&](grpc::ClientContext* context, v1::PlanAttentionResponse* response) {
         return stubs_->attention->PlanAttention(context, request, response);
       });
 }
@@ -99,21 +120,20 @@ absl::StatusOr<v1::PlanAttentionResponse> Client::PlanAttention(const v1::PlanAt
 absl::StatusOr<v1::CompareAlgorithmsResponse> Client::CompareAlgorithms(
     const v1::CompareAlgorithmsRequest& request) const {
   return RunWithRetries<v1::CompareAlgorithmsResponse>(
-      deadline_, [&](grpc::ClientContext* context, v1::CompareAlgorithmsResponse* response) {
+      [&](grpc::ClientContext* context, v1::CompareAlgorithmsResponse* response) {
         return stubs_->attention->CompareAlgorithms(context, request, response);
       });
 }
 
 absl::StatusOr<v1::GetDemoResponse> Client::GetDemo() const {
-  return RunWithRetries<v1::GetDemoResponse>(deadline_,
-                                             [&](grpc::ClientContext* context, v1::GetDemoResponse* response) {
-                                               return stubs_->attention->GetDemo(context, {}, response);
-                                             });
+  return RunWithRetries<v1::GetDemoResponse>([&](grpc::ClientContext* context, v1::GetDemoResponse* response) {
+    return stubs_->attention->GetDemo(context, {}, response);
+  });
 }
 
 absl::StatusOr<v1::GetServerInfoResponse> Client::GetServerInfo() const {
   return RunWithRetries<v1::GetServerInfoResponse>(
-      deadline_, [&](grpc::ClientContext* context, v1::GetServerInfoResponse* response) {
+      [&](grpc::ClientContext* context, v1::GetServerInfoResponse* response) {
         return stubs_->attention->GetServerInfo(context, {}, response);
       });
 }

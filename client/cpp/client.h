@@ -8,6 +8,7 @@
 #define HEADLIGHT_CLIENT_CPP_CLIENT_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -17,20 +18,34 @@
 
 namespace headlight::client {
 
+// Of a connection with TLS, 1.2 or newer. All in PEM form.
+struct TlsOptions {
+  std::string roots;  // who may have signed the server's certificate; empty: whom the system trusts
+  // The client's own, where the server asks for one: both or neither.
+  std::string certificate_chain;
+  std::string private_key;
+};
+
 struct ClientOptions {
-  // A gRPC target: "HOST:PORT", "unix:PATH", "dns:///NAME:PORT". The connection is not encrypted.
+  // A gRPC target: "HOST:PORT", "unix:PATH", "dns:///NAME:PORT".
   std::string address = "127.0.0.1:50051";
   // For each call, all its attempts and the waiting between them together; above 0. InfiniteDuration: none.
   absl::Duration deadline = absl::Seconds(60);
   // Turn by turn to every address of the name whose grpc.health.v1 says SERVING, as for a headless Service in
   // Kubernetes. Otherwise all calls go to the first address that answers.
   bool spread_over_replicas = false;
+  // Unset: the connection is not encrypted.
+  std::optional<TlsOptions> tls = std::nullopt;
+  // Goes with every call but CheckHealth as "authorization: Bearer TOKEN"; without TLS whoever is on the way can read
+  // it. Empty: none.
+  std::string token = {};
 };
 
 // Thread-safe: any number of calls at once.
 class Client {
  public:
-  // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, or a deadline that is not above 0.
+  // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, a deadline that is not above 0, a
+  // certificate without key or a key without certificate, a token with a character that is not printable ASCII.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
 
   ~Client();
@@ -53,9 +68,12 @@ class Client {
 
  private:
   struct Stubs;
-  Client(absl::Duration deadline, std::unique_ptr<Stubs> stubs);
+  Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs);
+  template <typename Response, typename Call>
+  absl::StatusOr<Response> RunWithRetries(const Call& call) const;
 
   const absl::Duration deadline_;
+  const std::string authorization_;  // empty: none
   const std::unique_ptr<Stubs> stubs_;
 };
 
