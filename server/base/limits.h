@@ -1,4 +1,4 @@
-// The largest problem that one call may bring. Checked before anything is allocated.
+// What one call, and one connection, may bring. A problem is checked before anything is allocated.
 #ifndef HEADLIGHT_SERVER_BASE_LIMITS_H_
 #define HEADLIGHT_SERVER_BASE_LIMITS_H_
 
@@ -28,6 +28,8 @@ struct Limits {
   std::int64_t max_string_bytes = 128;
   std::int64_t max_receive_bytes = std::int64_t{128} << 20;
   std::int64_t max_response_bytes = std::int64_t{256} << 20;
+  std::int64_t max_metadata_bytes = 8192;
+  std::int64_t max_concurrent_streams = 256;  // calls at once on one connection; more wait at the client
 
   // Name and value of each, in the order above.
   std::vector<std::pair<absl::string_view, std::int64_t>> Table() const {
@@ -46,7 +48,9 @@ struct Limits {
             {"max_verify_rows", max_verify_rows},
             {"max_string_bytes", max_string_bytes},
             {"max_receive_bytes", max_receive_bytes},
-            {"max_response_bytes", max_response_bytes}};
+            {"max_response_bytes", max_response_bytes},
+            {"max_metadata_bytes", max_metadata_bytes},
+            {"max_concurrent_streams", max_concurrent_streams}};
   }
 };
 

@@ -76,12 +76,13 @@ class Liveness {
 // Everything that lives as long as the server, in the order in which it is needed.
 class Process {
  public:
-  explicit Process(const ServerOptions& options)
+  Process(const ServerOptions& options, Transport& transport)
       : options_(options),
+        transport_(transport),
         pool_(options.threads > 0 ? options.threads : ComputeThreads()),
         liveness_(pool_),
         metrics_(MakeBuildInfo(), options.limits, MakeSources()),
-        service_(shared_) {}
+        service_(shared_, transport.door()) {}
 
   absl::Status Start();
   // Tells everybody, waits for what was accepted. True: nothing was cut off.
@@ -99,6 +100,7 @@ class Process {
     sources.worker_busy_seconds = [this] { return pool_.busy_seconds(); };
     sources.ready = [this] { return ready_.load(); };
     sources.draining = [this] { return draining_.load(); };
+    sources.tls_certificate_expiry = [this] { return transport_.certificate_expiry(); };
     return sources;
   }
 
@@ -109,6 +111,7 @@ class Process {
   void PrintReady() const;
 
   const ServerOptions& options_;
+  Transport& transport_;
   MemoryLedger memory_;
   MatmulCache matmuls_;
   std::atomic<std::int64_t> calls_{0};
@@ -156,13 +159,9 @@ absl::Status Process::StartGrpc() {
     if (!IsUnixSocket(options_.listen[i]) && !address.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message()));
     }
-    builder.AddListeningPort(options_.listen[i], grpc::InsecureServerCredentials(), &ports_[i]);
+    builder.AddListeningPort(options_.listen[i], transport_.CredentialsFor(options_.listen[i]), &ports_[i]);
   }
-  builder.SetMaxReceiveMessageSize(static_cast<int>(options_.limits.max_receive_bytes));
-  builder.SetMaxSendMessageSize(static_cast<int>(options_.limits.max_response_bytes));
-  // Two servers on one port would share its calls at random.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8192);
+  transport_.Configure(options_.limits, options_.max_call_seconds, &builder);
   builder.RegisterService(&service_);
   grpc_ = builder.BuildAndStart();
   for (std::size_t i = 0; i < options_.listen.size(); ++i) {
@@ -292,7 +291,12 @@ int RunServer(const ServerOptions& options) {
     return 1;
   }
   if (!options.web.empty()) spdlog::warn("--web={}: this version serves nothing there", options.web);
-  Process process(options);
+  const absl::StatusOr<std::unique_ptr<Transport>> transport = Transport::Create(options.transport);
+  if (!transport.ok()) {
+    spdlog::critical("{}", std::string(transport.status().message()));
+    return 1;
+  }
+  Process process(options, **transport);
   if (const absl::Status status = process.Start(); !status.ok()) {
     spdlog::critical("{}", std::string(status.message()));
     return 1;

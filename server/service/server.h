@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "server/base/limits.h"
+#include "server/service/transport.h"
 
 namespace headlight {
 
@@ -17,10 +18,12 @@ struct ServerOptions {
   int threads = 0;                                        // 0: what the cgroup and the affinity allow
   std::string cpu_target;                                 // empty: the best
   bool reflection = true;
+  double max_call_seconds = 30;       // the longest that a call may take
   double drain_delay_seconds = 0;     // still serving, but not ready
   double drain_timeout_seconds = 35;  // what is not done then is cut off
   std::string log_level = "info";
   Limits limits;
+  TransportOptions transport;
 };
 
 // Serves until SIGTERM or SIGINT, then drains. Prints the `ready` line on stdout when calls are answered. Call once,

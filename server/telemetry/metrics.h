@@ -38,6 +38,7 @@ struct MetricSources {
   std::function<double()> worker_busy_seconds;  // since the start, all workers together
   std::function<bool()> ready;
   std::function<bool()> draining;
+  std::function<double()> tls_certificate_expiry;  // seconds since 1970; 0 without TLS
 };
 
 // What one successful attention was.

@@ -34,6 +34,7 @@ ROOMS = {
     "analysis": {"base", "problem", "engine", "kernels"},
     "layers": {"base", "problem"},
     "telemetry": {"base", "Prometheus"},
+    "security": {"base", "OpenSSL"},
     "web": {"base", "httplib"},
 }
 ROOMS["service"] = set(ROOMS) | {"protobuf", "gRPC", "spdlog"}
@@ -57,6 +58,7 @@ PACKAGES = [
     ("CLI11", r"CLI/"),
     ("nlohmann", r"nlohmann/"),
     ("httplib", r"httplib\.h$"),
+    ("OpenSSL", r"openssl/"),
     ("client", r"client/"),
     ("Abseil", r"absl/"),
     # <vector>, and the system's <unistd.h> and <sys/socket.h>

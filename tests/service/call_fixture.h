@@ -22,7 +22,8 @@ class CallTest : public testing::Test {
  protected:
   static MetricSources Sources(const MemoryLedger& memory) {
     const auto nothing = [] { return 0; };
-    return {&memory, nothing, nothing, [] { return 0.0; }, [] { return true; }, [] { return false; }};
+    const auto none = [] { return 0.0; };
+    return {&memory, nothing, nothing, none, [] { return true; }, [] { return false; }, none};
   }
 
   // The demo's sentence through its layer; both requests have these fields.

@@ -26,6 +26,7 @@ class MetricsTest : public testing::Test {
   double busy_seconds_ = 0;
   bool ready_ = false;
   bool draining_ = false;
+  double tls_certificate_expiry_ = 0;
   Metrics metrics_{{"0.1.0", "avx2", "2.6.0", "1.51.1"},
                    Limits(),
                    {.memory = &ledger_,
@@ -33,7 +34,8 @@ class MetricsTest : public testing::Test {
                     .workers_busy = [this] { return busy_; },
                     .worker_busy_seconds = [this] { return busy_seconds_; },
                     .ready = [this] { return ready_; },
-                    .draining = [this] { return draining_; }}};
+                    .draining = [this] { return draining_; },
+                    .tls_certificate_expiry = [this] { return tls_certificate_expiry_; }}};
 };
 
 std::string Call(const std::string& name, const std::string& method, const std::string& code = "") {
@@ -202,6 +204,7 @@ TEST_F(MetricsTest, ReadsItsSourcesAtEachScrape) {
   busy_seconds_ = 1.5;
   ready_ = true;
   draining_ = true;
+  tls_certificate_expiry_ = 2e9;
   const Exposition text = Scrape();
   EXPECT_EQ(text.At("headlight_workspace_bytes"), 600);
   EXPECT_EQ(text.At("headlight_workspace_peak_bytes"), 1000);
@@ -210,6 +213,7 @@ TEST_F(MetricsTest, ReadsItsSourcesAtEachScrape) {
   EXPECT_EQ(text.At("headlight_worker_busy_seconds_total"), 1.5);
   EXPECT_EQ(text.At("headlight_ready"), 1);
   EXPECT_EQ(text.At("headlight_draining"), 1);
+  EXPECT_EQ(text.At("headlight_tls_certificate_expiry_timestamp_seconds"), 2e9);
 }
 
 TEST_F(MetricsTest, SaysWhatRunsAndItsLimits) {
