@@ -14,14 +14,18 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 
 absl::StatusOr<std::string> ReadOne(const std::string& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-  std::string contents(kMostBytes + 1, '\0');
-  const std::size_t size = file == nullptr ? 0 : std::fread(contents.data(), 1, contents.size(), file.get());
+  std::string contents;
+  char chunk[4096];
+  std::size_t size = 0;
+  while (file != nullptr && contents.size() <= kMostBytes &&
+         (size = std::fread(chunk, 1, sizeof(chunk), file.get())) > 0) {
+    contents.append(chunk, size);
+  }
   // A directory can be opened, but not read.
   if (file == nullptr || std::ferror(file.get()) != 0) {
     return absl::UnavailableError(absl::StrCat("cannot read ", path, ": ", std::strerror(errno)));
   }
-  if (size > kMostBytes) return absl::UnavailableError(absl::StrCat(path, " is larger than 1 MiB"));
-  contents.resize(size);
+  if (contents.size() > kMostBytes) return absl::UnavailableError(absl::StrCat(path, " is larger than 1 MiB"));
   return contents;
 }
 

@@ -15,7 +15,7 @@
 namespace headlight {
 namespace {
 
-absl::string_view ViewOf(grpc::string_ref text) { return {text.data(), text.size()}; }
+absl::string_view ViewOf(const grpc::string_ref& text) { return {text.data(), text.size()}; }
 
 absl::Status Unauthenticated(absl::string_view message) {
   ErrorDetails details;
