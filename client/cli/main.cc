@@ -20,7 +20,8 @@ constexpr char kExamples[] =
     "  headlight compare --tokens-count 4096 --heads 8 --head-size 64\n"
     "  headlight info --json\n"
     "  headlight health --address headlight.example:50051\n"
-    "`headlight SUBCOMMAND --help` says more. --address, --timeout and --json go with every subcommand.\n\n";
+    "  headlight demo --address headlight.example:443 --tls --token-file token\n"
+    "`headlight SUBCOMMAND --help` says more. The flags above go with every subcommand.\n\n";
 
 // Leaves out which flags exclude which: with some thirty flags these lists hide the rest. Parsing still says it.
 class BriefHelp : public CLI::Formatter {
@@ -34,15 +35,29 @@ class BriefHelp : public CLI::Formatter {
   }
 };
 
+void AddConnectionFlags(CLI::App& app, Session& session) {
+  app.add_option("--address", session.address, "Where the server listens: HOST:PORT or unix:PATH")
+      ->envname("HEADLIGHT_ADDRESS")
+      ->capture_default_str();
+  app.add_flag("--tls", session.tls, "Connect with TLS; so does any of the three files below");
+  app.add_option("--tls-ca", session.tls_ca,
+                 "PEM file: who may have signed the server's certificate, else the system's")
+      ->envname("HEADLIGHT_TLS_CA");
+  app.add_option("--tls-certificate", session.tls_certificate,
+                 "PEM file: your own certificate, if the server asks for one")
+      ->envname("HEADLIGHT_TLS_CLIENT_CERTIFICATE");
+  app.add_option("--tls-key", session.tls_key, "PEM file: its private key")->envname("HEADLIGHT_TLS_CLIENT_KEY");
+  app.add_option("--token-file", session.token_file, "File with the bearer token; else HEADLIGHT_TOKEN is the token")
+      ->envname("HEADLIGHT_TOKEN_FILE");
+}
+
 int Run(int argc, char** argv) {
   CLI::App app("Exact multi-head attention from a Headlight server.", "headlight");
   app.formatter(std::make_shared<BriefHelp>());
   Session session;
   // Parsing itself can fail, and its error is to be JSON too.
   session.json = std::any_of(argv + 1, argv + argc, [](const char* a) { return std::string_view(a) == "--json"; });
-  app.add_option("--address", session.address, "Where the server listens: HOST:PORT or unix:PATH")
-      ->envname("HEADLIGHT_ADDRESS")
-      ->capture_default_str();
+  AddConnectionFlags(app, session);
   app.add_option("--timeout", session.timeout_seconds, "Seconds for the call, retries included")
       ->check(CLI::Range(0.001, 86400.0))
       ->capture_default_str();

@@ -6,9 +6,12 @@
 #include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "client/cli/files.h"
 #include "client/cli/format.h"
 #include "client/cli/json.h"
 #include "client/cpp/errors.h"
@@ -24,6 +27,9 @@ std::string HintFor(const absl::Status& status, const client::ErrorInfo& details
   if (reason == "LAYER_NOT_FOUND") return "`headlight info` lists the layers of this server";
   if (reason == "NOT_IMPLEMENTED") return "this version of the server does not compute that; leave these fields out";
   if (reason == "NOT_READY") return "the server is warming up; `headlight health` says when it is ready";
+  if (absl::IsUnauthenticated(status)) {
+    return "the server wants a token: --token-file or HEADLIGHT_TOKEN; or a client certificate: --tls-certificate";
+  }
   if (reason == "DRAINING" || reason == "DRAIN_ABORTED") return "the server is stopping; try again, or another address";
   if (absl::IsDeadlineExceeded(status)) {
     const std::string where = reason.empty() ? absl::StrCat("; does anybody answer at ", session.address, "?") : "";
@@ -35,7 +41,7 @@ std::string HintFor(const absl::Status& status, const client::ErrorInfo& details
   if (absl::IsResourceExhausted(status)) return "a message is too large; `headlight info` lists the limits";
   if (absl::IsUnavailable(status)) {
     return absl::StrCat("is a headlight-server running at ", session.address,
-                        "? --address or HEADLIGHT_ADDRESS says where");
+                        "? --address or HEADLIGHT_ADDRESS says where, --tls and --tls-ca that it speaks TLS");
   }
   if (absl::IsUnimplemented(status)) {
     return absl::StrCat("what listens at ", session.address, " does not know this call; is it a headlight-server?");
@@ -108,6 +114,23 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Session& session) 
   options.deadline = absl::Seconds(session.timeout_seconds);
   // A server that drains or warms up has answers for people, too.
   options.spread_over_replicas = false;
+  const char* token = std::getenv("HEADLIGHT_TOKEN");
+  if (token != nullptr) options.token = token;
+  client::TlsOptions tls;
+  const std::pair<const std::string&, std::string*> files[] = {{session.token_file, &options.token},
+                                                               {session.tls_ca, &tls.roots},
+                                                               {session.tls_certificate, &tls.certificate_chain},
+                                                               {session.tls_key, &tls.private_key}};
+  for (const auto& [path, contents] : files) {
+    if (path.empty()) continue;
+    absl::StatusOr<std::string> read = ReadFile(path);
+    if (!read.ok()) return read.status();
+    *contents = *std::move(read);
+  }
+  absl::StripAsciiWhitespace(&options.token);
+  if (session.tls || !tls.roots.empty() || !tls.certificate_chain.empty() || !tls.private_key.empty()) {
+    options.tls = std::move(tls);
+  }
   return client::Client::Create(options);
 }
 

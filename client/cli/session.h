@@ -15,12 +15,17 @@ namespace headlight::cli {
 
 struct Session {
   std::string address = "127.0.0.1:50051";
+  bool tls = false;  // or any of the files below
+  std::string tls_ca;
+  std::string tls_certificate;
+  std::string tls_key;
+  std::string token_file;  // else HEADLIGHT_TOKEN is the token
   double timeout_seconds = 60;
   bool json = false;
   ExitCode exit_code = kExitOk;  // set by the subcommand that ran
 };
 
-// A client for the session's address and timeout.
+// A client for the session's address, timeout, TLS and token. Errors: of files that cannot be read, of Client::Create.
 absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Session& session);
 
 // Colour where standard output is a terminal, NO_COLOR is not set and TERM is not "dumb"; the terminal's width.

@@ -2,12 +2,14 @@
 
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
@@ -31,6 +33,15 @@ constexpr char kRetries[] = R"("methodConfig": [{
 constexpr char kReplicas[] = R"("loadBalancingConfig": [{"round_robin": {}}],
   "healthCheckConfig": {"serviceName": "headlight.v1.AttentionService"})";
 
+std::shared_ptr<grpc::ChannelCredentials> CredentialsOf(const ClientOptions& options) {
+  if (!options.tls.has_value()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions ssl;
+  ssl.pem_root_certs = options.tls->roots;
+  ssl.pem_private_key = options.tls->private_key;
+  ssl.pem_cert_chain = options.tls->certificate_chain;
+  return grpc::SslCredentials(ssl);
+}
+
 std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options, bool spread_over_replicas) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
@@ -41,7 +52,23 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options, bool sp
   const std::string retries = absl::StrFormat(kRetries, std::max(options.max_attempts, 2));
   arguments.SetServiceConfigJSON(
       absl::StrCat("{", retries, spread_over_replicas ? ", " : "", spread_over_replicas ? kReplicas : "", "}"));
-  return grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(options.address, CredentialsOf(options), arguments);
+}
+
+absl::Status CheckOptions(const ClientOptions& options) {
+  if (options.address.empty()) return absl::InvalidArgumentError("the address is empty");
+  if (options.deadline <= absl::ZeroDuration()) return absl::InvalidArgumentError("the deadline is not above 0");
+  if (options.max_attempts < 1 || options.max_attempts > kMostAttempts) {
+    return absl::InvalidArgumentError(absl::StrCat("max_attempts is not from 1 to ", kMostAttempts));
+  }
+  if (options.max_message_bytes < 1) return absl::InvalidArgumentError("max_message_bytes is not above 0");
+  if (options.tls.has_value() && options.tls->certificate_chain.empty() != options.tls->private_key.empty()) {
+    return absl::InvalidArgumentError("a client's certificate and its key go together");
+  }
+  if (!std::all_of(options.token.begin(), options.token.end(), absl::ascii_isgraph)) {
+    return absl::InvalidArgumentError("the token has a character that is not printable ASCII");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -52,12 +79,7 @@ struct Client::Stubs {
 };
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
-  if (options.address.empty()) return absl::InvalidArgumentError("the address is empty");
-  if (options.deadline <= absl::ZeroDuration()) return absl::InvalidArgumentError("the deadline is not above 0");
-  if (options.max_attempts < 1 || options.max_attempts > kMostAttempts) {
-    return absl::InvalidArgumentError(absl::StrCat("max_attempts is not from 1 to ", kMostAttempts));
-  }
-  if (options.max_message_bytes < 1) return absl::InvalidArgumentError("max_message_bytes is not above 0");
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   auto stubs = std::make_unique<Stubs>();
   const std::shared_ptr<grpc::Channel> plain = MakeChannel(options, /*spread_over_replicas=*/false);
   // A channel that shuns whoever is not serving could not ask it how it is.
@@ -68,7 +90,10 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& opti
 }
 
 Client::Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs)
-    : deadline_(options.deadline), max_attempts_(options.max_attempts), stubs_(std::move(stubs)) {}
+    : deadline_(options.deadline),
+      max_attempts_(options.max_attempts),
+      authorization_(options.token.empty() ? "" : absl::StrCat("Bearer ", options.token)),
+      stubs_(std::move(stubs)) {}
 
 Client::~Client() = default;
 
@@ -79,6 +104,7 @@ absl::StatusOr<Response> Client::RunWithRetries(const Call& call) const {
   for (int attempt = 1;; ++attempt) {
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(end));
+    if (!authorization_.empty()) context.AddMetadata("authorization", authorization_);
     Response response;
     const grpc::Status outcome = call(&context, &response);
     if (outcome.ok()) return response;

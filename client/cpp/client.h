@@ -8,6 +8,7 @@
 #define HEADLIGHT_CLIENT_CPP_CLIENT_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -17,8 +18,16 @@
 
 namespace headlight::client {
 
+// Of a connection with TLS, 1.2 or newer. All in PEM form.
+struct TlsOptions {
+  std::string roots;  // who may have signed the server's certificate; empty: whom the system trusts
+  // The client's own, where the server asks for one: both or neither.
+  std::string certificate_chain;
+  std::string private_key;
+};
+
 struct ClientOptions {
-  // A gRPC target: "HOST:PORT", "unix:PATH", "dns:///NAME:PORT". The connection is not encrypted.
+  // A gRPC target: "HOST:PORT", "unix:PATH", "dns:///NAME:PORT".
   std::string address = "127.0.0.1:50051";
   // For each call, all its attempts and the waiting between them together; above 0. InfiniteDuration: none.
   absl::Duration deadline = absl::Seconds(60);
@@ -30,13 +39,18 @@ struct ClientOptions {
   // headless Service in Kubernetes; UNAVAILABLE where none does. Otherwise all calls go to the first address that
   // answers, whatever its health.
   bool spread_over_replicas = true;
+  // Unset: the connection is not encrypted.
+  std::optional<TlsOptions> tls = std::nullopt;
+  // Goes with every call but CheckHealth as "authorization: Bearer TOKEN"; without TLS whoever is on the way can read
+  // it. Empty: none.
+  std::string token = {};
 };
 
 // Thread-safe: any number of calls at once.
 class Client {
  public:
-  // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, or another option that is out of
-  // its range.
+  // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, another option that is out of its
+  // range, a certificate without key or a key without certificate, a token with a character that is not printable ASCII.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
 
   ~Client();
@@ -66,6 +80,7 @@ class Client {
 
   const absl::Duration deadline_;
   const int max_attempts_;
+  const std::string authorization_;  // empty: none
   const std::unique_ptr<Stubs> stubs_;
 };
 

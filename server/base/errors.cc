@@ -66,6 +66,7 @@ ErrorReason ReasonOf(absl::StatusCode code) {
     case absl::StatusCode::kUnavailable: return ErrorReason::kDraining;
     case absl::StatusCode::kUnimplemented: return ErrorReason::kNotImplemented;
     case absl::StatusCode::kCancelled: return ErrorReason::kCancelled;
+    case absl::StatusCode::kUnauthenticated: return ErrorReason::kUnauthenticated;
     default: return ErrorReason::kInternal;
   }
 }
@@ -86,6 +87,7 @@ absl::string_view NameOf(ErrorReason reason) {
     case ErrorReason::kNotImplemented: return "NOT_IMPLEMENTED";
     case ErrorReason::kCancelled: return "CANCELLED";
     case ErrorReason::kInternal: return "INTERNAL";
+    case ErrorReason::kUnauthenticated: return "UNAUTHENTICATED";
   }
   return "INTERNAL";
 }

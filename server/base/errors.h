@@ -27,8 +27,9 @@ enum class ErrorReason : std::uint8_t {
   kNotImplemented,
   kCancelled,
   kInternal,
+  kUnauthenticated,
 };
-inline constexpr int kErrorReasons = 12;
+inline constexpr int kErrorReasons = 13;
 
 // "INVALID_REQUEST", ...
 absl::string_view NameOf(ErrorReason reason);

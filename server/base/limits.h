@@ -1,4 +1,5 @@
-// The largest problem that one call may bring, checked before anything is allocated; and what all calls share.
+// What one call, and one connection, may bring, and what all calls share. A problem is checked before anything is
+// allocated.
 #ifndef HEADLIGHT_SERVER_BASE_LIMITS_H_
 #define HEADLIGHT_SERVER_BASE_LIMITS_H_
 
@@ -28,6 +29,8 @@ struct Limits {
   std::int64_t max_string_bytes = 128;
   std::int64_t max_receive_bytes = std::int64_t{128} << 20;
   std::int64_t max_response_bytes = std::int64_t{256} << 20;
+  std::int64_t max_metadata_bytes = 8192;
+  std::int64_t max_concurrent_streams = 256;  // calls at once on one connection; more wait at the client
   std::int64_t max_calls = 1024;  // at once
   std::int64_t max_call_milliseconds = 30'000;
   std::int64_t max_wait_milliseconds = 1000;
@@ -51,6 +54,8 @@ struct Limits {
             {"max_string_bytes", max_string_bytes},
             {"max_receive_bytes", max_receive_bytes},
             {"max_response_bytes", max_response_bytes},
+            {"max_metadata_bytes", max_metadata_bytes},
+            {"max_concurrent_streams", max_concurrent_streams},
             {"max_calls", max_calls},
             {"max_call_milliseconds", max_call_milliseconds},
             {"max_wait_milliseconds", max_wait_milliseconds},

@@ -124,81 +124,94 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
   std::shared_ptr<CallControl> control_ ABSL_GUARDED_BY(mutex_);
 };
 
-template <typename Call>
-grpc::ServerUnaryReactor* StartCall(Shared& shared, Method method, grpc::CallbackServerContext* context,
-                                    const typename Call::Request* request, typename Call::Response* response) {
-  auto* reactor = new ComputeReactor<Call>(shared, method, context);
-  reactor->Start(*request, response, absl::FromChrono(context->deadline()));
-  return reactor;
-}
-
-// A call that is answered at once.
-grpc::ServerUnaryReactor* Answer(Shared& shared, Method method, grpc::CallbackServerContext* context,
-                                 const absl::Status& status = absl::OkStatus()) {
+grpc::ServerUnaryReactor* End(Shared& shared, Method method, grpc::CallbackServerContext* context,
+                              const absl::Status& status) {
   CallCounter(shared.metrics, method).Finish(status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 
+// Who may not call is told so before anything is looked at. Every method comes through here or through Answer.
+template <typename Call>
+grpc::ServerUnaryReactor* StartCall(Shared& shared, const Door& door, Method method,
+                                    grpc::CallbackServerContext* context, const typename Call::Request* request,
+                                    typename Call::Response* response) {
+  if (const absl::Status may = door.Check(*context); !may.ok()) return End(shared, method, context, may);
+  auto* reactor = new ComputeReactor<Call>(shared, method, context);
+  reactor->Start(*request, response, absl::FromChrono(context->deadline()));
+  return reactor;
+}
+
+// A call that is answered at once, by `work`.
+template <typename Work>
+grpc::ServerUnaryReactor* Answer(Shared& shared, const Door& door, Method method, grpc::CallbackServerContext* context,
+                                 const Work& work) {
+  absl::Status status = door.Check(*context);
+  try {
+    if (status.ok()) status = work();
+  } catch (const std::bad_alloc&) {
+    status = absl::ResourceExhaustedError("not enough memory for this call now");
+  }
+  return End(shared, method, context, status);
+}
+
 }  // namespace
 
-AttentionService::AttentionService(Shared& shared) : shared_(shared) {
+AttentionService::AttentionService(Shared& shared, const Door& door) : shared_(shared), door_(door) {
   SetMessageAllocatorFor_Attend(&attend_messages_);
   SetMessageAllocatorFor_CompareAlgorithms(&compare_messages_);
 }
 
 grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
                                                    const v1::AttendRequest* request, v1::AttendResponse* response) {
-  return StartCall<AttendCall>(shared_, Method::kAttend, context, request, response);
+  return StartCall<AttendCall>(shared_, door_, Method::kAttend, context, request, response);
 }
 
 grpc::ServerUnaryReactor* AttentionService::PlanAttention(grpc::CallbackServerContext* context,
                                                           const v1::PlanAttentionRequest* request,
                                                           v1::PlanAttentionResponse* response) {
-  absl::Status status;
-  try {
-    status = PlanCall(shared_, *request, response);
-  } catch (const std::bad_alloc&) {
-    status = absl::ResourceExhaustedError("not enough memory for this call now");
-  }
-  return Answer(shared_, Method::kPlanAttention, context, status);
+  return Answer(shared_, door_, Method::kPlanAttention, context, [&] { return PlanCall(shared_, *request, response); });
 }
 
 grpc::ServerUnaryReactor* AttentionService::CompareAlgorithms(grpc::CallbackServerContext* context,
                                                               const v1::CompareAlgorithmsRequest* request,
                                                               v1::CompareAlgorithmsResponse* response) {
-  return StartCall<CompareCall>(shared_, Method::kCompareAlgorithms, context, request, response);
+  return StartCall<CompareCall>(shared_, door_, Method::kCompareAlgorithms, context, request, response);
 }
 
 grpc::ServerUnaryReactor* AttentionService::GetDemo(grpc::CallbackServerContext* context,
                                                     const v1::GetDemoRequest* /*request*/,
                                                     v1::GetDemoResponse* response) {
-  const Demo& demo = headlight::GetDemo();
-  response->set_layer(demo.layer.name());
-  response->mutable_tokens()->Assign(demo.tokens.begin(), demo.tokens.end());
-  EncodeTensor(OwnedTensor(demo.embeddings), response->mutable_embeddings());
-  response->mutable_head_descriptions()->Assign(demo.head_descriptions.begin(), demo.head_descriptions.end());
-  return Answer(shared_, Method::kGetDemo, context);
+  return Answer(shared_, door_, Method::kGetDemo, context, [&] {
+    const Demo& demo = headlight::GetDemo();
+    response->set_layer(demo.layer.name());
+    response->mutable_tokens()->Assign(demo.tokens.begin(), demo.tokens.end());
+    EncodeTensor(OwnedTensor(demo.embeddings), response->mutable_embeddings());
+    response->mutable_head_descriptions()->Assign(demo.head_descriptions.begin(), demo.head_descriptions.end());
+    return absl::OkStatus();
+  });
 }
 
 grpc::ServerUnaryReactor* AttentionService::GetServerInfo(grpc::CallbackServerContext* context,
                                                           const v1::GetServerInfoRequest* /*request*/,
                                                           v1::GetServerInfoResponse* response) {
-  response->set_version(HEADLIGHT_VERSION);
-  response->set_cpu_target(std::string(NameOf(ActiveCpuTarget())));
-  for (const CpuTarget target : AvailableCpuTargets()) {
-    response->add_available_cpu_targets(std::string(NameOf(target)));
-  }
-  for (const auto& [name, version] : LibraryVersions()) (*response->mutable_library_versions())[name] = version;
-  response->set_threads(static_cast<std::uint32_t>(shared_.pool.workers()));
-  for (const auto& [name, value] : shared_.limits.Table()) {
-    v1::Limit* limit = response->add_limits();
-    limit->set_name(std::string(name));
-    limit->set_value(static_cast<std::uint64_t>(value));
-  }
-  for (const std::string& layer : LayerNames()) response->add_layers(layer);
-  return Answer(shared_, Method::kGetServerInfo, context);
+  return Answer(shared_, door_, Method::kGetServerInfo, context, [&] {
+    response->set_version(HEADLIGHT_VERSION);
+    response->set_cpu_target(std::string(NameOf(ActiveCpuTarget())));
+    for (const CpuTarget target : AvailableCpuTargets()) {
+      response->add_available_cpu_targets(std::string(NameOf(target)));
+    }
+    for (const auto& [name, version] : LibraryVersions()) (*response->mutable_library_versions())[name] = version;
+    response->set_threads(static_cast<std::uint32_t>(shared_.pool.workers()));
+    for (const auto& [name, value] : shared_.limits.Table()) {
+      v1::Limit* limit = response->add_limits();
+      limit->set_name(std::string(name));
+      limit->set_value(static_cast<std::uint64_t>(value));
+    }
+    for (const std::string& layer : LayerNames()) response->add_layers(layer);
+    return absl::OkStatus();
+  });
 }
 
 std::map<std::string, std::string> LibraryVersions() {

@@ -6,6 +6,7 @@
 
 #include "headlight/v1/attention_service.grpc.pb.h"
 #include "server/service/arena_messages.h"
+#include "server/service/door.h"
 #include "server/service/pipeline.h"
 
 namespace headlight {
@@ -13,8 +14,8 @@ namespace headlight {
 // Callback service: no gRPC thread waits or computes. Thread-safe.
 class AttentionService final : public v1::AttentionService::CallbackService {
  public:
-  // `shared` outlives every call.
-  explicit AttentionService(Shared& shared);
+  // Both outlive every call.
+  AttentionService(Shared& shared, const Door& door);
 
   grpc::ServerUnaryReactor* Attend(grpc::CallbackServerContext* context, const v1::AttendRequest* request,
                                    v1::AttendResponse* response) override;
@@ -30,6 +31,7 @@ class AttentionService final : public v1::AttentionService::CallbackService {
 
  private:
   Shared& shared_;
+  const Door& door_;
   ArenaMessages<v1::AttendRequest, v1::AttendResponse> attend_messages_;
   ArenaMessages<v1::CompareAlgorithmsRequest, v1::CompareAlgorithmsResponse> compare_messages_;
 };

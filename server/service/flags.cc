@@ -1,9 +1,12 @@
 #include "server/service/flags.h"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdlib>
 #include <iostream>
 #include <string>
+
+#include "server/base/host_port.h"
 
 namespace headlight {
 namespace {
@@ -19,16 +22,127 @@ void RefuseIgnoredVariables(const CLI::App& app) {
   }
 }
 
+// A range that NaN is not in, as it is in CLI::Range.
+CLI::Validator Between(double low, double high) {
+  const CLI::Validator is_number(
+      [](const std::string& text) {
+        double value = 0;
+        return CLI::detail::lexical_cast(text, value) && !std::isnan(value) ? "" : text + " is not a number";
+      },
+      "");
+  return is_number & CLI::Range(low, high);
+}
+
+// What a time may be: gRPC counts milliseconds in 32 bits.
+CLI::Validator Seconds() { return Between(0, 2e6); }
+
+CLI::Validator Address() {
+  return {[](const std::string& text) {
+            if (text.empty() || text.rfind("unix:", 0) == 0) return std::string();
+            return std::string(ParseHostPort(text).status().message());
+          },
+          "ADDRESS"};
+}
+
+void AddTlsFlags(TransportOptions& options, CLI::App& app) {
+  auto* certificate =
+      app.add_option("--tls-certificate", options.tls_certificate, "PEM file: the server's certificate and its chain")
+          ->envname("HEADLIGHT_TLS_CERTIFICATE");
+  auto* key = app.add_option("--tls-key", options.tls_key, "PEM file: its private key")->envname("HEADLIGHT_TLS_KEY");
+  certificate->needs(key);
+  key->needs(certificate);
+  auto* client_ca = app.add_option("--tls-client-ca", options.tls_client_ca,
+                                   "PEM file: who signs clients' certificates, which are required then")
+                        ->envname("HEADLIGHT_TLS_CLIENT_CA")
+                        ->needs(certificate);
+  app.add_option("--auth-token-file", options.auth_token_file,
+                 "accepted bearer tokens, one a line, # begins a comment; every call but health needs one then")
+      ->envname("HEADLIGHT_AUTH_TOKEN_FILE");
+  app.add_option("--auth-client-names", options.auth_client_names,
+                 "names in clients' certificates (common or subject alternative) that may call without a token")
+      ->default_str("")
+      ->envname("HEADLIGHT_AUTH_CLIENT_NAMES")
+      ->delimiter(',')
+      ->needs(client_ca);
+}
+
+void AddConnectionFlags(ServerOptions& options, CLI::App& app) {
+  TransportOptions& transport = options.transport;
+  app.add_option("--max-metadata-bytes", options.limits.max_metadata_bytes, "largest metadata of a call")
+      ->envname("HEADLIGHT_MAX_METADATA_BYTES")
+      ->check(CLI::Range(1024, 1 << 20));
+  app.add_option("--max-concurrent-streams", options.limits.max_concurrent_streams, "calls at once on one connection")
+      ->envname("HEADLIGHT_MAX_CONCURRENT_STREAMS")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--grpc-memory-bytes", transport.grpc_memory_bytes, "gRPC's buffers; beyond them it cuts calls off")
+      ->envname("HEADLIGHT_GRPC_MEMORY_BYTES")
+      ->check(CLI::Range(std::int64_t{1} << 20, std::int64_t{1} << 50));
+  app.add_option("--max-connection-age", transport.max_connection_age_seconds,
+                 "seconds until a client is asked to connect anew; 0: never")
+      ->envname("HEADLIGHT_MAX_CONNECTION_AGE")
+      ->check(Seconds());
+  app.add_option("--max-connection-age-grace", transport.max_connection_age_grace_seconds,
+                 "seconds that its calls have left then [--max-call-seconds + 5]; 0: without end")
+      ->default_str("")
+      ->envname("HEADLIGHT_MAX_CONNECTION_AGE_GRACE")
+      ->check(Seconds());
+  app.add_option("--max-connection-idle", transport.max_connection_idle_seconds,
+                 "seconds without a call until a connection is closed; 0: never")
+      ->envname("HEADLIGHT_MAX_CONNECTION_IDLE")
+      ->check(Seconds());
+  app.add_option("--keepalive-time", transport.keepalive_time_seconds,
+                 "seconds of silence until a client is asked whether it lives; 0: never")
+      ->envname("HEADLIGHT_KEEPALIVE_TIME")
+      ->check(Seconds());
+  app.add_option("--keepalive-timeout", transport.keepalive_timeout_seconds, "seconds that it has to answer")
+      ->envname("HEADLIGHT_KEEPALIVE_TIMEOUT")
+      ->check(Seconds());
+  app.add_option("--handshake-timeout", transport.handshake_timeout_seconds,
+                 "seconds until a connection must be made, TLS included")
+      ->envname("HEADLIGHT_HANDSHAKE_TIMEOUT")
+      ->check(Seconds());
+}
+
+void AddSwitches(ServerOptions& options, CLI::App& app) {
+  app.add_option("--reflection", options.reflection, "serve gRPC reflection")->envname("HEADLIGHT_REFLECTION");
+  app.add_option("--channelz", options.transport.channelz, "serve channelz, which tells of all connections")
+      ->envname("HEADLIGHT_CHANNELZ");
+  app.add_option("--compression", options.transport.compression,
+                 "take gzip and deflate, which may inflate without bound, instead of refusing them")
+      ->envname("HEADLIGHT_COMPRESSION");
+  app.add_option("--reuse-port", options.transport.reuse_port, "let other servers listen on the same port")
+      ->envname("HEADLIGHT_REUSE_PORT");
+}
+
+void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
+  app.add_option("--max-call-seconds", options.max_call_seconds, "calls predicted to compute longer are refused")
+      ->envname("HEADLIGHT_MAX_CALL_SECONDS")
+      ->check(Between(0.001, 1e6));
+  app.add_option("--max-wait-seconds", options.max_wait_seconds, "new calls predicted to wait longer are refused")
+      ->envname("HEADLIGHT_MAX_WAIT_SECONDS")
+      ->check(Between(0.001, 1e6));
+  app.add_option("--max-calls", options.limits.max_calls, "calls admitted at once")
+      ->envname("HEADLIGHT_MAX_CALLS")
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--memory-budget-bytes", options.limits.max_memory_bytes,
+                 "memory of all calls together; 0 takes 70 % of what the cgroup or the machine has left")
+      ->envname("HEADLIGHT_MEMORY_BUDGET_BYTES")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 50));
+}
+
 void AddFlags(ServerOptions& options, CLI::App& app) {
   app.set_version_flag("--version", "headlight " HEADLIGHT_VERSION);
   app.option_defaults()->always_capture_default();
-  app.add_option("--listen", options.listen, "gRPC: HOST:PORT or unix:PATH; may be repeated; port 0 takes any")
-      ->envname("HEADLIGHT_LISTEN");
+  app.add_option("--listen", options.listen, "gRPC: HOST:PORT or unix:PATH, several by commas or again; port 0 takes any")
+      ->envname("HEADLIGHT_LISTEN")
+      ->delimiter(',')
+      ->check(Address());
   // No captured default: CLI11 would put it in the place of an empty value.
   app.add_option("--http", options.http, "metrics and probes: HOST:PORT [127.0.0.1:9464]; empty switches it off")
       ->default_str("")
       ->envname("HEADLIGHT_HTTP")
-      ->expected(0, 1);
+      ->expected(0, 1)
+      ->check(Address());
   app.add_option("--web", options.web, "reserved for the web port; empty switches it off")
       ->envname("HEADLIGHT_WEB")
       ->expected(0, 1);
@@ -37,33 +151,23 @@ void AddFlags(ServerOptions& options, CLI::App& app) {
       ->check(CLI::Range(0, 1024));
   app.add_option("--cpu-target", options.cpu_target, "avx512, avx2, sse4, neon or baseline; empty takes the best")
       ->envname("HEADLIGHT_CPU_TARGET");
-  app.add_option("--reflection", options.reflection, "serve gRPC reflection")->envname("HEADLIGHT_REFLECTION");
+  AddSwitches(options, app);
+  AddTlsFlags(options.transport, app);
+  AddConnectionFlags(options, app);
   app.add_option("--max-receive-bytes", options.limits.max_receive_bytes, "largest request message")
       ->envname("HEADLIGHT_MAX_RECEIVE_BYTES")
       ->check(CLI::Range(1, 2147483647));
   app.add_option("--max-response-bytes", options.limits.max_response_bytes, "largest answer message")
       ->envname("HEADLIGHT_MAX_RESPONSE_BYTES")
       ->check(CLI::Range(1, 2147483647));
-  app.add_option("--max-call-seconds", options.max_call_seconds, "calls predicted to compute longer are refused")
-      ->envname("HEADLIGHT_MAX_CALL_SECONDS")
-      ->check(CLI::Range(0.001, 1e6));
-  app.add_option("--max-wait-seconds", options.max_wait_seconds, "new calls predicted to wait longer are refused")
-      ->envname("HEADLIGHT_MAX_WAIT_SECONDS")
-      ->check(CLI::Range(0.001, 1e6));
-  app.add_option("--max-calls", options.limits.max_calls, "calls admitted at once")
-      ->envname("HEADLIGHT_MAX_CALLS")
-      ->check(CLI::Range(1, 1'000'000));
-  app.add_option("--memory-budget-bytes", options.limits.max_memory_bytes,
-                 "memory of all calls together; 0 takes 70 % of what the cgroup or the machine has left")
-      ->envname("HEADLIGHT_MEMORY_BUDGET_BYTES")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 50));
+  AddAdmissionFlags(options, app);
   app.add_option("--drain-delay", options.drain_delay_seconds, "seconds of serving on, not ready, after SIGTERM")
       ->envname("HEADLIGHT_DRAIN_DELAY")
-      ->check(CLI::Range(0.0, 3600.0));
+      ->check(Between(0, 3600));
   app.add_option("--drain-timeout", options.drain_timeout_seconds,
                  "seconds for accepted calls to end; 0: max-call-seconds + 5")
       ->envname("HEADLIGHT_DRAIN_TIMEOUT")
-      ->check(CLI::Range(0.0, 86400.0));
+      ->check(Between(0, 86400));
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->envname("HEADLIGHT_LOG_LEVEL")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}));

@@ -80,13 +80,14 @@ class Liveness {
 // Everything that lives as long as the server, in the order in which it is needed.
 class Process {
  public:
-  explicit Process(ServerOptions options)
+  Process(ServerOptions options, Transport& transport)
       : options_(std::move(options)),
+        transport_(transport),
         pool_(options_.threads > 0 ? options_.threads : ComputeThreads()),
         liveness_(pool_),
         admission_(MakeAdmission(), &memory_),
         metrics_(MakeBuildInfo(), options_.limits, MakeSources()),
-        service_(shared_) {}
+        service_(shared_, transport.door()) {}
 
   absl::Status Start();
   // Tells everybody, waits for what was accepted. True: nothing was cut off.
@@ -121,6 +122,7 @@ class Process {
     sources.worker_busy_seconds = [this] { return pool_.busy_seconds(); };
     sources.ready = [this] { return ready_.load(); };
     sources.draining = [this] { return draining_.load(); };
+    sources.tls_certificate_expiry = [this] { return transport_.certificate_expiry(); };
     return sources;
   }
 
@@ -132,6 +134,7 @@ class Process {
   void PrintReady() const;
 
   const ServerOptions options_;
+  Transport& transport_;
   MemoryLedger memory_;
   MatmulCache matmuls_;
   std::atomic<bool> ready_{false};
@@ -179,16 +182,9 @@ absl::Status Process::StartGrpc() {
     if (!IsUnixSocket(options_.listen[i]) && !address.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message()));
     }
-    builder.AddListeningPort(options_.listen[i], grpc::InsecureServerCredentials(), &ports_[i]);
+    builder.AddListeningPort(options_.listen[i], transport_.CredentialsFor(options_.listen[i]), &ports_[i]);
   }
-  builder.SetMaxReceiveMessageSize(static_cast<int>(options_.limits.max_receive_bytes));
-  builder.SetMaxSendMessageSize(static_cast<int>(options_.limits.max_response_bytes));
-  // Two servers on one port would share its calls at random.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8192);
-  // gRPC would inflate a message, to a thousand times its size, before it looks at the limit above.
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  transport_.Configure(options_.limits, options_.max_call_seconds, &builder);
   builder.RegisterService(&service_);
   grpc_ = builder.BuildAndStart();
   for (std::size_t i = 0; i < options_.listen.size(); ++i) {
@@ -261,6 +257,9 @@ void Process::PrintReady() const {
   };
   std::string line = absl::StrCat("ready grpc=", real(options_.listen[0], ports_[0]));
   if (admin_ != nullptr) absl::StrAppend(&line, " http=", real(options_.http, admin_->port()));
+  for (std::size_t i = 1; i < options_.listen.size(); ++i) {
+    absl::StrAppend(&line, i == 1 ? " also=" : ",", real(options_.listen[i], ports_[i]));
+  }
   std::printf("%s\n", line.c_str());
   std::fflush(stdout);
 }
@@ -336,7 +335,10 @@ namespace {
 ServerOptions Resolved(ServerOptions options) {
   options.limits.max_call_milliseconds = static_cast<std::int64_t>(options.max_call_seconds * 1000);
   options.limits.max_wait_milliseconds = static_cast<std::int64_t>(options.max_wait_seconds * 1000);
-  if (options.limits.max_memory_bytes == 0) options.limits.max_memory_bytes = MemoryBudget(ReadMemory(), 0);
+  const MemoryReading memory = ReadMemory();
+  std::int64_t& buffers = options.transport.grpc_memory_bytes;
+  if (memory.limit_bytes > 0) buffers = std::min(buffers, memory.limit_bytes / 4);
+  if (options.limits.max_memory_bytes == 0) options.limits.max_memory_bytes = MemoryBudget(memory, buffers);
   return options;
 }
 
@@ -360,7 +362,13 @@ int RunServer(const ServerOptions& options) {
     return 1;
   }
   if (!options.web.empty()) spdlog::warn("--web={}: this version serves nothing there", options.web);
-  Process process(Resolved(options));
+  const ServerOptions resolved = Resolved(options);
+  const absl::StatusOr<std::unique_ptr<Transport>> transport = Transport::Create(resolved.transport);
+  if (!transport.ok()) {
+    spdlog::critical("{}", std::string(transport.status().message()));
+    return 1;
+  }
+  Process process(resolved, **transport);
   if (const absl::Status status = process.Start(); !status.ok()) {
     spdlog::critical("{}", std::string(status.message()));
     return 1;

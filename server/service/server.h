@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "server/base/limits.h"
+#include "server/service/transport.h"
 
 namespace headlight {
 
@@ -23,6 +24,7 @@ struct ServerOptions {
   double max_wait_seconds = 1;       // predicted; beyond it new calls are refused
   std::string log_level = "info";
   Limits limits;  // of which the seconds above and an open memory budget are filled in at the start
+  TransportOptions transport;
 };
 
 // Serves until SIGTERM or SIGINT, then drains. Prints the `ready` line on stdout when calls are answered. Call once,

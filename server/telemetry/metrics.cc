@@ -220,6 +220,8 @@ struct Metrics::Table {
        [this] { return static_cast<double>(sources.memory_budget_bytes); }},
       {"headlight_ready", "Whether calls are taken, 1 or 0.", MetricType::Gauge, sources.ready},
       {"headlight_draining", "Whether the server was told to stop, 1 or 0.", MetricType::Gauge, sources.draining},
+      {"headlight_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires; 0 without TLS.",
+       MetricType::Gauge, sources.tls_certificate_expiry},
   };
   ProcessCollector process;
 };

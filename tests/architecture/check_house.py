@@ -35,6 +35,7 @@ ROOMS = {
     "analysis": {"base", "problem", "engine", "kernels"},
     "layers": {"base", "problem"},
     "telemetry": {"base", "host", "Prometheus"},
+    "security": {"base", "OpenSSL"},
     "web": {"base", "httplib"},
 }
 ROOMS["service"] = set(ROOMS) | {"protobuf", "gRPC", "spdlog"}
@@ -58,6 +59,7 @@ PACKAGES = [
     ("CLI11", r"CLI/"),
     ("nlohmann", r"nlohmann/"),
     ("httplib", r"httplib\.h$"),
+    ("OpenSSL", r"openssl/"),
     ("client", r"client/"),
     ("Abseil", r"absl/"),
     # <vector>, and the system's <unistd.h> and <sys/socket.h>

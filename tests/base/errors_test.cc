@@ -18,9 +18,10 @@ using testing::UnorderedElementsAre;
 TEST(ErrorReason, HasANameOfItsOwn) {
   std::set<std::string> names;
   for (int i = 0; i < kErrorReasons; ++i) names.insert(std::string(NameOf(static_cast<ErrorReason>(i))));
-  EXPECT_EQ(names, (std::set<std::string>{"INVALID_REQUEST", "REQUEST_TOO_EXPENSIVE", "RESPONSE_TOO_LARGE",
-                                          "LAYER_NOT_FOUND", "SERVER_OVERLOADED", "DEADLINE_EXCEEDED", "DRAINING",
-                                          "NOT_READY", "DRAIN_ABORTED", "NOT_IMPLEMENTED", "CANCELLED", "INTERNAL"}));
+  EXPECT_EQ(names,
+            (std::set<std::string>{"INVALID_REQUEST", "REQUEST_TOO_EXPENSIVE", "RESPONSE_TOO_LARGE", "LAYER_NOT_FOUND",
+                                   "SERVER_OVERLOADED", "DEADLINE_EXCEEDED", "DRAINING", "NOT_READY", "DRAIN_ABORTED",
+                                   "NOT_IMPLEMENTED", "CANCELLED", "INTERNAL", "UNAUTHENTICATED"}));
 }
 
 TEST(MakeError, KeepsCodeMessageAndEveryDetail) {
@@ -80,6 +81,7 @@ TEST(DetailsOf, FollowsFromTheCodeWhereNothingIsAttached) {
       {absl::StatusCode::kUnavailable, ErrorReason::kDraining},
       {absl::StatusCode::kUnimplemented, ErrorReason::kNotImplemented},
       {absl::StatusCode::kCancelled, ErrorReason::kCancelled},
+      {absl::StatusCode::kUnauthenticated, ErrorReason::kUnauthenticated},
       {absl::StatusCode::kInternal, ErrorReason::kInternal},
       {absl::StatusCode::kUnknown, ErrorReason::kInternal},
       {absl::StatusCode::kOutOfRange, ErrorReason::kInternal}};

@@ -50,6 +50,28 @@ TEST(Client, RefusesOptionsWithoutSense) {
     EXPECT_EQ(Client::Create({.max_attempts = attempts}).status().code(), absl::StatusCode::kInvalidArgument);
   }
   EXPECT_EQ(Client::Create({.max_message_bytes = 0}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Client::Create({.tls = TlsOptions{"", "chain", ""}}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Client::Create({.tls = TlsOptions{"", "", "key"}}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Client::Create({.token = "two\nlines"}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(Client, BringsItsTokenWithEachAttempt) {
+  FakeServer server;
+  ASSERT_TRUE(ClientOf(server)->GetDemo().ok());
+  EXPECT_TRUE(server.last_authorization().empty());
+  const auto client = *Client::Create({.address = server.address(), .token = "some-token"});
+  server.FailNext({grpc::StatusCode::UNAVAILABLE, "draining"});
+  ASSERT_TRUE(client->Attend(RequestOf(4)).ok());
+  EXPECT_EQ(server.calls(), 3);
+  EXPECT_EQ(server.last_authorization(), std::vector<std::string>{"Bearer some-token"});
+}
+
+TEST(Client, DoesNotSpeakPlainlyWhereTlsIsAskedFor) {
+  const FakeServer server;
+  const auto client = *Client::Create(
+      {.address = server.address(), .deadline = absl::Seconds(2), .tls = TlsOptions(), .token = "secret"});
+  EXPECT_FALSE(client->GetDemo().ok());
+  EXPECT_EQ(server.calls(), 0);
 }
 
 // 24 MiB there and back: far beyond gRPC's defaults for a message (4 MiB) and for what it keeps to retry (256 KiB).

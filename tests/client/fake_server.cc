@@ -157,6 +157,11 @@ int FakeServer::calls() const {
   return calls_;
 }
 
+std::vector<std::string> FakeServer::last_authorization() const {
+  const std::lock_guard lock(mutex_);
+  return last_authorization_;
+}
+
 v1::AttendRequest FakeServer::last_attend() const {
   const std::lock_guard lock(mutex_);
   return last_attend_;
@@ -175,6 +180,11 @@ v1::CompareAlgorithmsRequest FakeServer::last_compare() const {
 grpc::Status FakeServer::Begin(grpc::ServerContext* context) {
   const std::lock_guard lock(mutex_);
   ++calls_;
+  last_authorization_.clear();
+  const auto [first, last] = context->client_metadata().equal_range("authorization");
+  for (auto entry = first; entry != last; ++entry) {
+    last_authorization_.emplace_back(entry->second.data(), entry->second.size());
+  }
   if (failures_.empty()) return grpc::Status::OK;
   Failure failure = std::move(failures_.front());
   failures_.pop_front();

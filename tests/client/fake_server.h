@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "headlight/v1/attention_service.grpc.pb.h"
 
@@ -43,6 +44,8 @@ class FakeServer final : public v1::AttentionService::Service {
 
   // Calls of AttentionService so far, failed ones included.
   int calls() const;
+  // The metadata "authorization" of the last of them, all values; empty where it had none.
+  std::vector<std::string> last_authorization() const;
   v1::AttendRequest last_attend() const;
   v1::PlanAttentionRequest last_plan() const;
   v1::CompareAlgorithmsRequest last_compare() const;
@@ -69,6 +72,7 @@ class FakeServer final : public v1::AttentionService::Service {
 
   mutable std::mutex mutex_;
   int calls_ = 0;
+  std::vector<std::string> last_authorization_;
   std::deque<Failure> failures_;
   std::deque<v1::AttendResponse> answers_;
   v1::AttendRequest last_attend_;

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("HEADLIGHT_SERVER", str(ROOT / "build/release/bin/headlight-server"))
 CLI = os.environ.get("HEADLIGHT_CLI", str(ROOT / "build/release/bin/headlight"))
 README_EXAMPLE = os.environ.get("HEADLIGHT_README_EXAMPLE", str(ROOT / "build/release/tests/readme-example"))
-READY = re.compile(r"^ready grpc=(?P<grpc>\S+)(?: http=(?P<http>\S+))?(?: web=(?P<web>\S+))?$")
+READY = re.compile(r"^ready grpc=(?P<grpc>\S+)(?: http=(?P<http>\S+))?(?: web=(?P<web>\S+))?(?: also=(?P<also>\S+))?$")
 NO_LIMITS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

@@ -144,7 +144,12 @@ def test_silent_connections_do_not_hold_up_probes(start) -> None:
 
 def test_several_listeners_one_of_them_a_unix_socket(start, tmp_path) -> None:
     path = tmp_path / "headlight.sock"
-    server = start("--threads=1", f"--listen=unix:{path}")
+    server = start("--threads=1", f"--listen=unix:{path}", "--listen=127.0.0.1:0")
+    socket_address, third = READY.match(server.ready_line)["also"].split(",")
+    assert socket_address == f"unix:{path}"
+    with grpc.insecure_channel(third, options=NO_LIMITS) as channel:
+        stub = service_grpc.AttentionServiceStub(channel)
+        assert stub.GetServerInfo(service_pb.GetServerInfoRequest(), timeout=5).threads == 1
     assert info_of(server).threads == 1
     with grpc.insecure_channel(f"unix:{path}", options=NO_LIMITS) as channel:
         stub = service_grpc.AttentionServiceStub(channel)
@@ -174,14 +179,14 @@ def test_a_port_in_use(flag) -> None:
 def test_an_address_that_is_none(flag) -> None:
     others = ["--http=127.0.0.1:0"] if flag.startswith("--listen") else ["--listen=127.0.0.1:0"]
     ended = run_server(*others, flag)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert flag.partition("=")[0] in line
 
 
 @pytest.mark.parametrize(
-    "flag", ["--no-such-flag", "--threads=many", "--threads=-1", "--drain-delay=-1", "--log-level=loud", "word"]
+    "flag", ["--no-such-flag", "--threads=many", "--threads=-1", "--drain-delay=-1", "--drain-delay=nan", "--max-call-seconds=nan", "--log-level=loud", "word"]
 )
 def test_a_bad_flag(flag) -> None:
     ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", flag)

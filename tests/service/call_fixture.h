@@ -24,7 +24,7 @@ class CallTest : public testing::Test {
   static MetricSources Sources(const MemoryLedger& memory) {
     const auto nothing = [] { return 0; };
     const auto none = [] { return 0.0; };
-    return {&memory, nothing, nothing, none, [] { return true; }, [] { return false; }, nothing, none, nothing};
+    return {&memory, nothing, nothing, none, [] { return true; }, [] { return false; }, none, nothing, none, nothing};
   }
 
   // The demo's sentence through its layer; both requests have these fields.

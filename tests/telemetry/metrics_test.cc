@@ -27,6 +27,7 @@ class MetricsTest : public testing::Test {
   bool ready_ = false;
   bool draining_ = false;
   std::int64_t calls_ = 0;
+  double tls_certificate_expiry_ = 0;
   Metrics metrics_{{"0.1.0", "avx2", "2.6.0", "1.51.1"},
                    Limits(),
                    {.memory = &ledger_,
@@ -35,6 +36,7 @@ class MetricsTest : public testing::Test {
                     .worker_busy_seconds = [this] { return busy_seconds_; },
                     .ready = [this] { return ready_; },
                     .draining = [this] { return draining_; },
+                    .tls_certificate_expiry = [this] { return tls_certificate_expiry_; },
                     .calls = [this] { return calls_; },
                     .backlog_seconds = [this] { return static_cast<double>(calls_) / 2; },
                     .reserved_bytes = [this] { return 100 * calls_; },
@@ -228,6 +230,7 @@ TEST_F(MetricsTest, ReadsItsSourcesAtEachScrape) {
   ready_ = true;
   draining_ = true;
   calls_ = 7;
+  tls_certificate_expiry_ = 2e9;
   const Exposition text = Scrape();
   EXPECT_EQ(text.At("headlight_workspace_bytes"), 600);
   EXPECT_EQ(text.At("headlight_workspace_peak_bytes"), 1000);
@@ -242,6 +245,7 @@ TEST_F(MetricsTest, ReadsItsSourcesAtEachScrape) {
   EXPECT_EQ(text.At("headlight_backlog_seconds_limit"), 1.5);
   EXPECT_EQ(text.At("headlight_memory_reserved_bytes"), 700);
   EXPECT_EQ(text.At("headlight_memory_budget_bytes"), 4096);
+  EXPECT_EQ(text.At("headlight_tls_certificate_expiry_timestamp_seconds"), 2e9);
 }
 
 TEST_F(MetricsTest, SaysWhatRunsAndItsLimits) {

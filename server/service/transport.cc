@@ -1,0 +1,145 @@
+#include "server/service/transport.h"
+
+#include <grpc/grpc.h>
+#include <grpcpp/ext/channelz_service_plugin.h>
+#include <grpcpp/resource_quota.h>
+#include <spdlog/spdlog.h>
+
+#include <limits>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "server/service/tls_credentials.h"
+
+namespace headlight {
+namespace {
+
+constexpr absl::Duration kLook = absl::Milliseconds(500);
+constexpr char kOwnService[] = "headlight.v1.AttentionService";
+
+// gRPC's largest number is "never".
+int Milliseconds(double seconds) {
+  return seconds <= 0 ? std::numeric_limits<int>::max() : static_cast<int>(seconds * 1000);
+}
+
+absl::Status Named(absl::string_view flag, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
+}
+
+// Says once what became of changed files.
+template <typename Value>
+void Look(Reloaded<Value>* files, absl::string_view what) {
+  if (files == nullptr) return;
+  const absl::StatusOr<bool> taken = files->Reload();
+  if (!taken.ok()) {
+    spdlog::error("{} changed and cannot be used, what was before stays: {}", std::string(what),
+                  std::string(taken.status().message()));
+  } else if (*taken) {
+    spdlog::info("{} changed and is in use", std::string(what));
+  }
+}
+
+void SetCompression(bool taken, grpc::ServerBuilder* builder) {
+  builder->SetDefaultCompressionAlgorithm(GRPC_COMPRESS_NONE);
+  if (taken) return;
+  for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder->SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
+  // gRPC would inflate a message that it is about to refuse.
+  builder->AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Transport>> Transport::Create(const TransportOptions& options) {
+  std::unique_ptr<Reloaded<TlsIdentity>> identity;
+  if (!options.tls_certificate.empty()) {
+    std::vector<std::string> paths = {options.tls_certificate, options.tls_key};
+    if (!options.tls_client_ca.empty()) paths.push_back(options.tls_client_ca);
+    auto loaded = Reloaded<TlsIdentity>::Load(std::move(paths), MakeTlsIdentity);
+    if (!loaded.ok()) return Named("--tls-certificate", loaded.status());
+    identity = *std::move(loaded);
+  }
+  std::unique_ptr<Reloaded<TokenSet>> tokens;
+  if (!options.auth_token_file.empty()) {
+    auto loaded = Reloaded<TokenSet>::Load({options.auth_token_file}, [](const std::vector<std::string>& contents) {
+      return TokenSet::Parse(contents.front());
+    });
+    if (!loaded.ok()) return Named("--auth-token-file", loaded.status());
+    tokens = *std::move(loaded);
+  }
+  return std::unique_ptr<Transport>(new Transport(options, std::move(identity), std::move(tokens)));
+}
+
+Transport::Transport(const TransportOptions& options, std::unique_ptr<Reloaded<TlsIdentity>> identity,
+                     std::unique_ptr<Reloaded<TokenSet>> tokens)
+    : options_(options),
+      identity_(std::move(identity)),
+      tokens_(std::move(tokens)),
+      door_(tokens_.get(), options.auth_client_names) {
+  // Before there is a builder.
+  if (options.channelz) grpc::channelz::experimental::InitChannelzService();
+  if (identity_ != nullptr || tokens_ != nullptr) watcher_ = std::thread([this] { Watch(); });
+}
+
+Transport::~Transport() {
+  stop_.Notify();
+  if (watcher_.joinable()) watcher_.join();
+}
+
+void Transport::Watch() {
+  while (!stop_.WaitForNotificationWithTimeout(kLook)) {
+    Look(identity_.get(), "the TLS certificate");
+    Look(tokens_.get(), "the file of tokens");
+  }
+}
+
+void Transport::Configure(const Limits& limits, double max_call_seconds, grpc::ServerBuilder* builder) {
+  builder->SetMaxReceiveMessageSize(static_cast<int>(limits.max_receive_bytes));
+  builder->SetMaxSendMessageSize(static_cast<int>(limits.max_response_bytes));
+  builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(limits.max_metadata_bytes));
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(limits.max_concurrent_streams));
+  const double grace = options_.max_connection_age_grace_seconds.value_or(max_call_seconds + 5);
+  const std::pair<const char*, double> times[] = {
+      {GRPC_ARG_MAX_CONNECTION_AGE_MS, options_.max_connection_age_seconds},
+      {GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, grace},
+      {GRPC_ARG_MAX_CONNECTION_IDLE_MS, options_.max_connection_idle_seconds},
+      {GRPC_ARG_KEEPALIVE_TIME_MS, options_.keepalive_time_seconds},
+      {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, options_.keepalive_timeout_seconds},
+      {GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options_.handshake_timeout_seconds}};
+  for (const auto& [name, seconds] : times) builder->AddChannelArgument(name, Milliseconds(seconds));
+  // Whether or not there are calls, and however long one is silent.
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // With it, two servers on one port would share its calls at random.
+  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, options_.reuse_port ? 1 : 0);
+  builder->AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, options_.channelz ? 1 : 0);
+  SetCompression(options_.compression, builder);
+  grpc::ResourceQuota quota("headlight");
+  quota.Resize(static_cast<std::size_t>(options_.grpc_memory_bytes));
+  builder->SetResourceQuota(quota);
+  if (!door_.asks()) return;
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> keepers;
+  keepers.push_back(MakeDoorkeeper(door_, kOwnService));
+  builder->experimental().SetInterceptorCreators(std::move(keepers));
+}
+
+std::shared_ptr<grpc::ServerCredentials> Transport::CredentialsFor(const std::string& address) {
+  if (identity_ == nullptr || absl::StartsWith(address, "unix:")) {
+    if (tokens_ != nullptr && !absl::StartsWith(address, "unix:")) {
+      spdlog::warn("tokens come over {} without TLS: whoever is on the way can read them", address);
+    }
+    return grpc::InsecureServerCredentials();
+  }
+  credentials_.push_back(MakeTlsCredentials(*identity_));
+  return credentials_.back();
+}
+
+double Transport::certificate_expiry() const {
+  if (identity_ == nullptr) return 0;
+  return absl::ToDoubleSeconds(identity_->current()->expiry - absl::UnixEpoch());
+}
+
+}  // namespace headlight
