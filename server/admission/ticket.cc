@@ -19,11 +19,12 @@ absl::Status CallControl::Check(absl::Time now) const {
 
 Ticket::Ticket(std::atomic<std::int64_t>& calls, MemoryLedger* ledger, absl::Time deadline,
                const std::atomic<bool>* aborted)
-    : place_(&calls),
-      account_(std::make_unique<MemoryAccount>(ledger)),
+    : account_(std::make_unique<MemoryAccount>(ledger)),
       control_(std::make_shared<CallControl>(deadline, aborted)),
       accepted_(absl::Now()) {
+  // Last: what throws above must not give back a place that was never taken.
   calls.fetch_add(1);
+  place_.reset(&calls);
 }
 
 }  // namespace headlight
