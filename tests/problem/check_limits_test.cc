@@ -368,6 +368,17 @@ TEST(Limits, SurviveEveryCombinationOfExtremeOptions) {
   EXPECT_GT(refused, 1000);
 }
 
+// The side that is given by offset is written out where the other is given one by one.
+TEST(Limits, SurviveAnExtremeOffsetBesidePositions) {
+  for (const std::int64_t offset : {kLeastInt, kMostInt}) {
+    ProblemRequest request = HeadMajorRequest();
+    request.position.query_offset = offset;
+    request.position.key_positions.assign(7, 0);
+    EXPECT_EQ(FieldsOf(CheckProblem(request, Limits()).status()),
+              std::vector<std::string>{"options.position.query_offset"});
+  }
+}
+
 TEST(Limits, SurviveExtremeTokensWidthsAndOffsets) {
   const std::int64_t extremes[] = {kLeastInt, -kTwo32, -1, 0, kTwo31, kTwo32, kMostInt};
   for (const std::int64_t a : extremes) {
