@@ -146,6 +146,30 @@ double LargestBias(const Bound& bound, bool& well_formed) {
   return most + Largest(p.position.slopes) * distance;
 }
 
+double LargestPosition(const Problem& p) {
+  double most = 0;
+  for (std::int64_t b = 0; b < p.b; ++b) {
+    for (std::int64_t i = 0; i < std::max(p.tq, p.tk); ++i) {
+      if (i < p.tq) most = std::max(most, std::fabs(static_cast<double>(oracle::QueryPosition(p, b, i))));
+      if (i < p.tk) most = std::max(most, std::fabs(static_cast<double>(oracle::KeyPosition(p, b, i))));
+    }
+  }
+  return most;
+}
+
+// No position is turned by more than that.
+double LargestAngle(const Problem& p, const ProblemSpec& spec) {
+  const PositionSpec& position = spec.position;
+  if (position.kind != PositionKind::kRotary && position.kind != PositionKind::kSinusoidal) return 0;
+  const RotaryScalingOptions& scaling = position.scaling;
+  const double shrunk = scaling.kind == RotaryScaling::kNone ? 1 : std::min(1.0, scaling.factor);
+  const auto size = static_cast<double>(position.rotary_size);
+  const double base = scaling.kind == RotaryScaling::kNtkAware && size > 2
+                          ? position.base * std::pow(shrunk, size / (size - 2))
+                          : position.base;
+  return LargestPosition(p) * std::max(1.0, 1 / base) / shrunk;
+}
+
 }  // namespace
 
 std::unique_ptr<Bound> BoundOf(const DecodedCall& call, const ProblemSpec& spec) {
@@ -185,6 +209,7 @@ Magnitudes MagnitudesOf(const Bound& bound, const ProblemSpec& spec) {
     query *= 2 * given;
     key *= 2 * given;
   }
+  out.angle = LargestAngle(p, spec);
   out.product = static_cast<double>(p.d) * query * key;
   out.score = std::fabs(spec.scale) * out.product + LargestBias(bound, out.well_formed) + Largest(p.sinks);
   out.output = value * (p.head_gains.empty() ? 1 : std::max(1.0, Largest(p.head_gains)));

@@ -16,6 +16,7 @@ std::unique_ptr<oracle::Bound> BoundOf(const DecodedCall& call, const ProblemSpe
 // What decides how exact the answer can be.
 struct Magnitudes {
   bool well_formed = true;  // all numbers are finite (-inf in a mask aside), booleans 0 or 1
+  double angle = 0;         // no position is turned by more, in radians
   double product = 0;       // no sum on the way to Q K^T is larger
   double score = 0;         // nor one to a score, biases and sinks included
   double output = 0;        // nor one to an output

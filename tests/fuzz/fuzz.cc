@@ -1,5 +1,6 @@
 #include "tests/fuzz/fuzz.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <google/rpc/error_details.pb.h>
 
 #include <algorithm>
@@ -77,6 +78,7 @@ void ExpectRefusal(const absl::Status& status) {
 }  // namespace headlight::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const google::protobuf::LogSilencer silencer;  // of what it says about bytes that are no UTF-8
   const std::unique_ptr<google::protobuf::Message> message(headlight::fuzz::Prototype().New());
   if (message->ParseFromArray(data, static_cast<int>(size))) headlight::fuzz::Run(*message);
   return 0;
