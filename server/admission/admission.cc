@@ -45,8 +45,11 @@ absl::string_view ReasonText(Decision decision) {
 // A ticket's hold on its call.
 class Admission::Held final : public Ticket::Place {
  public:
-  Held(Admission& admission, Calls::iterator call) : admission_(admission), call_(call) {}
-  ~Held() override { admission_.GiveBack(call_); }
+  // Of a list of its own until it is handed over, so that nothing can fail once the call counts.
+  Held(Admission& admission, Call call) : admission_(admission), one_{std::move(call)}, call_(one_.begin()) {}
+  ~Held() override {
+    if (one_.empty()) admission_.GiveBack(call_);
+  }
   Held(const Held&) = delete;
   Held& operator=(const Held&) = delete;
 
@@ -56,7 +59,13 @@ class Admission::Held final : public Ticket::Place {
   }
 
  private:
+  friend class Admission;
+  // Moves the call to those under way.
+  void HandOver(Calls& calls) { calls.splice(calls.end(), one_); }
+  const std::shared_ptr<CallControl>& control() const { return call_->control; }
+
   Admission& admission_;
+  Calls one_;
   const Calls::iterator call_;
 };
 
@@ -145,17 +154,18 @@ absl::Status Admission::Refuse(const CallCost& cost, const Quote& quote, absl::T
 
 absl::StatusOr<Ticket> Admission::Admit(const CallCost& cost, Priority priority, absl::Time deadline) {
   const absl::Time now = absl::Now();
+  auto held = std::make_unique<Held>(
+      *this, Call{cost, model_.WorkerSeconds(cost), std::make_shared<CallControl>(deadline, options_.aborted)});
+  const std::shared_ptr<CallControl> control = held->control();
   Quote quote;
   absl::Status refused;
-  Calls::iterator call;
   {
     const absl::MutexLock lock(&mutex_);
     quote = PredictLocked(cost, priority);
     const absl::Duration needed = absl::Seconds(quote.wait_seconds + quote.compute_seconds);
     if (quote.decision == Decision::kAdmitted && now + needed > deadline) quote.decision = Decision::kDeadline;
     if (quote.decision == Decision::kAdmitted) {
-      call = calls_.insert(
-          calls_.end(), {cost, model_.WorkerSeconds(cost), std::make_shared<CallControl>(deadline, options_.aborted)});
+      held->HandOver(calls_);
       reserved_bytes_ += cost.bytes;
     } else {
       refused = Refuse(cost, quote, now, deadline);
@@ -164,7 +174,7 @@ absl::StatusOr<Ticket> Admission::Admit(const CallCost& cost, Priority priority,
   Tell(quote.decision);
   if (!refused.ok()) return refused;
   admitted_.fetch_add(1, std::memory_order_relaxed);
-  return Ticket(std::make_unique<Held>(*this, call), memory_, call->control);
+  return Ticket(std::move(held), memory_, control);
 }
 
 void Admission::GiveBack(Calls::iterator call) {

@@ -80,6 +80,10 @@ void ComputePool::Run(std::shared_ptr<CallControl> control, Work* work, Done don
   job->done = std::move(done);
   {
     const absl::MutexLock lock(&mutex_);
+    // A job has a turn a worker at most. Their room is made here, where lack of memory can be told: workers must not
+    // fail.
+    const std::size_t turns = static_cast<std::size_t>(jobs_ + 1) * threads_.size();
+    if (turns_.capacity() < turns) turns_.reserve(2 * turns);
     ++jobs_;
     job->began = least_served_;
     job->served.store(least_served_, std::memory_order_relaxed);

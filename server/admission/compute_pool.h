@@ -48,6 +48,7 @@ class ComputePool {
 
   // Runs the work to its end, its first error, cancellation or deadline, then calls `done` once on a worker. `work`
   // outlives that call; an exception in a unit becomes RESOURCE_EXHAUSTED (memory) or INTERNAL.
+  // Throws std::bad_alloc where it cannot begin; then `done` is never called.
   void Run(std::shared_ptr<CallControl> control, Work* work, Done done);
 
   int workers() const { return static_cast<int>(threads_.size()); }

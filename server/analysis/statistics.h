@@ -5,9 +5,9 @@
 
 #include <cstdint>
 #include <limits>
+#include <unordered_set>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "server/engine/sink.h"
 #include "server/problem/spec.h"
 
@@ -63,7 +63,7 @@ class StatisticsSink final : public ScoreSink {
 
   const ProblemSpec& spec_;
   std::vector<Row> rows_;
-  std::vector<absl::flat_hash_set<std::int64_t>> key_positions_;  // per batch, where positions are given one by one
+  std::vector<std::unordered_set<std::int64_t>> key_positions_;  // per batch, where positions are given one by one
   std::vector<HeadStatistics> results_;
 };
 

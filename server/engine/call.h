@@ -72,7 +72,7 @@ struct CallState {
   }
 
   // The row of a key or value at (b, h, t) as products take it, at `out`. It is first made in `row`, of `size` floats:
-  // the same place as `out` where products take float32, and may be where they take bfloat16.
+  // the same place as `out` where products take float32; `out` or beyond, or elsewhere, where they take bfloat16.
   void MakeRow(const KeyValueRows& from, std::int64_t b, std::int64_t h, std::int64_t t, float* row,
                std::byte* out) const;
 

@@ -161,10 +161,13 @@ Tiles::Rows Tiles::LoadRows(const QueryBlock& block, const KeyValueRows& from, R
             from.where.head_stride};
   }
   const std::int64_t width = call_.plan.bf16_products ? 2 : 4;
-  auto* out = reinterpret_cast<std::byte*>(room);
+  auto* const begin = reinterpret_cast<std::byte*>(room);
+  std::byte* out = begin;
   for (std::int64_t stack = 0; stack < block.key_value_heads; ++stack) {
     for (std::int64_t key = keys.begin; key < keys.end; ++key, out += size * width) {
-      call_.MakeRow(from, block.batch, block.key_value_head + stack, key, reinterpret_cast<float*>(out), out);
+      // A row of bfloat16 may begin between two floats; it is made at the next one.
+      const std::int64_t off = (out - begin) % std::int64_t{sizeof(float)};
+      call_.MakeRow(from, block.batch, block.key_value_head + stack, key, reinterpret_cast<float*>(out + off), out);
     }
     const std::int64_t tail = (padded - keys.size()) * size * width;
     std::memset(out, 0, static_cast<std::size_t>(tail));

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 
@@ -202,7 +202,8 @@ class DnnlMatmul final : public Matmul {
 struct MatmulCache::State {
   std::size_t capacity;
   mutable absl::Mutex mutex;
-  absl::flat_hash_map<MatmulShape, std::shared_ptr<const Matmul>> products;
+  // Not abseil's map: one that could not get memory to grow is broken for ever.
+  std::unordered_map<MatmulShape, std::shared_ptr<const Matmul>, absl::Hash<MatmulShape>> products;
   std::deque<MatmulShape> by_age;
 };
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <unordered_map>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "server/base/half.h"
 
 namespace headlight {
@@ -153,7 +153,7 @@ bool MaskRules::Allows(std::int64_t batch, std::int64_t head, std::int64_t row, 
 
 std::int64_t MaskRules::PairsOfSegments(std::int64_t batch) const {
   // Both ends of a row's keys only rise, so every key enters and leaves the count once.
-  absl::flat_hash_map<std::int64_t, std::int64_t> count;
+  std::unordered_map<std::int64_t, std::int64_t> count;  // not abseil's: it dies of a bad_alloc
   Range counted{0, 0};
   std::int64_t pairs = 0;
   for (std::int64_t row = 0; row < dims_.query_tokens; ++row) {

@@ -52,14 +52,18 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
   void Start(const typename Call::Request& request, typename Call::Response* response, absl::Time deadline) {
     // Counted first and asked then, so that whoever closes and then sees no open call has missed none.
     absl::Status accepted = shared_.admission.Gate();
-    if (accepted.ok()) accepted = Accept(request, deadline);
+    if (accepted.ok()) accepted = Guarded([&] { return call_.Accept(request, deadline); });
     if (!accepted.ok()) return End(accepted);
     {
       const absl::MutexLock lock(&mutex_);
       control_ = call_.control();
       if (cancelled_ != absl::InfiniteFuture()) control_->Cancel();
     }
-    call_.Compute([this, response](const absl::Status& status) { Computed(status, response); });
+    const absl::Status begun = Guarded([&] {
+      call_.Compute([this, response](const absl::Status& status) { Computed(status, response); });
+      return absl::OkStatus();
+    });
+    if (!begun.ok()) End(begun);  // else this may be gone by now
   }
 
   void OnCancel() override {
@@ -75,9 +79,11 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
   }
 
  private:
-  absl::Status Accept(const typename Call::Request& request, absl::Time deadline) {
+  // What f returns, or what it throws as a status.
+  template <typename F>
+  static absl::Status Guarded(F f) {
     try {
-      return call_.Accept(request, deadline);
+      return f();
     } catch (const std::bad_alloc&) {
       return absl::ResourceExhaustedError("not enough memory for this call now");
     } catch (const std::exception& error) {

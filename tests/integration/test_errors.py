@@ -660,11 +660,18 @@ def test_unknown_fields_are_passed_over(server) -> None:
 
 
 def test_a_message_above_the_limit(start) -> None:
-    small = start("--threads=1", "--max-receive-bytes=4096")
-    request = qkv(np.random.default_rng(9), Sizes(tokens=64, size=16))
-    failure = failure_of(lambda: small.attend(request))
+    def padded(count: int) -> bytes:
+        """A request with a field of a later version, whose bytes are passed over."""
+        return rank_4().SerializeToString() + b"\xfa\x7f" + bytes([count]) + bytes(count)
+
+    most = len(padded(9))
+    small = start("--threads=1", f"--max-receive-bytes={most}")
+    call = small.channel.unary_unary("/headlight.v1.AttentionService/Attend")
+    for count in (8, 9):
+        assert service_pb.AttendResponse.FromString(call(padded(count), timeout=5)).HasField("output")
+    failure = failure_of(lambda: call(padded(10), timeout=5))
     assert failure.code == StatusCode.RESOURCE_EXHAUSTED
-    assert "4096" in failure.message
+    assert str(most) in failure.message
     assert small.attend(rank_4()).HasField("output")
 
 

@@ -1,4 +1,7 @@
 // The limits at one below, exactly and one above; and sizes that would overflow whatever is computed with them.
+#include <cmath>
+#include <tuple>
+
 #include "absl/strings/str_cat.h"
 #include "tests/problem/requests.h"
 
@@ -121,6 +124,13 @@ const LimitCase kCases[] = {
        return WithMap({{}, {}, {}, {}, n});
      },
      "outputs.maps[0].top_keys.k"},
+    {"verified rows", 64,
+     [](std::int64_t n) {
+       ProblemRequest request = HeadMajorRequest();
+       request.outputs.verify_rows = n;
+       return request;
+     },
+     "outputs.verify_rows"},
     {"bytes of a label", 128,
      [](std::int64_t n) {
        ProblemRequest request = HeadMajorRequest();
@@ -148,6 +158,67 @@ TEST(Limits, AllowTheLimitAndNoMore) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(FieldsOf(status), std::vector<std::string>{row.field});
     EXPECT_EQ(DetailsOf(status).reason, row.reason);
+  }
+}
+
+TEST(Limits, OfOffsetsAndSoftcapsAllowTheLastNumberAndNoMore) {
+  const auto fields_of = [](std::optional<std::int64_t> offset, std::optional<double> softcap) {
+    ProblemRequest request = HeadMajorRequest();
+    request.position.query_offset = offset;
+    request.mask.causal = CausalForm{CausalAlignment::kExplicit, offset.value_or(0)};
+    request.softcap = softcap;
+    return FieldsOf(CheckProblem(request, Limits()).status());
+  };
+  using Fields = std::vector<std::string>;
+  const std::int64_t bound = std::int64_t{1} << 31;
+  for (const std::int64_t sign : {-1, 1}) {
+    EXPECT_EQ(fields_of(sign * (bound - 1), {}), Fields());
+    EXPECT_EQ(fields_of(sign * bound, {}), (Fields{"options.position.query_offset", "options.mask.causal.offset"}));
+  }
+  for (const double edge : {1e-30, 1e30}) {
+    EXPECT_EQ(fields_of({}, edge), Fields());
+    EXPECT_EQ(fields_of({}, std::nextafter(edge, edge < 1 ? 0 : INFINITY)), Fields{"options.softcap"});
+  }
+}
+
+// Every tensor that a request can bring, right but for a byte.
+TEST(Limits, RefuseAByteTooFewOrTooMany) {
+  ProblemRequest given = HeadMajorRequest();
+  given.mask.tensor = FormOf({7}, TensorKind::kBool);
+  ProblemRequest projected = CrossRequest();
+  LayerForm& layer = Weights(projected);
+  layer.query_bias = FormOf({layer.query->shape[1]});
+  layer.key_bias = FormOf({layer.key->shape[1]});
+  layer.value_bias = FormOf({layer.value->shape[1]});
+  layer.output_bias = FormOf({kOutputWidth});
+  projected.position.kind = PositionKind::kLearned;
+  projected.position.table = FormOf({9, kWidth});
+  projected.position.query_offset = 0;
+  const std::string weights = "self_attention.layer_weights.";
+  const std::tuple<ProblemRequest*, std::optional<TensorForm>*, std::string> tensors[] = {
+      {&given, &Qkv(given).query, "query_key_value.query"},
+      {&given, &Qkv(given).key, "query_key_value.key"},
+      {&given, &Qkv(given).value, "query_key_value.value"},
+      {&given, &given.mask.tensor, "options.mask.tensor"},
+      {&projected, &Self(projected).embeddings, "self_attention.embeddings"},
+      {&projected, &Self(projected).context, "self_attention.context"},
+      {&projected, &layer.query, weights + "query"},
+      {&projected, &layer.key, weights + "key"},
+      {&projected, &layer.value, weights + "value"},
+      {&projected, &layer.output, weights + "output"},
+      {&projected, &layer.query_bias, weights + "query_bias"},
+      {&projected, &layer.key_bias, weights + "key_bias"},
+      {&projected, &layer.value_bias, weights + "value_bias"},
+      {&projected, &layer.output_bias, weights + "output_bias"},
+      {&projected, &projected.position.table, "options.position.learned.table"}};
+  for (const auto& [request, tensor, field] : tensors) {
+    const std::int64_t right = (*tensor)->payload_bytes.value();
+    EXPECT_TRUE(CheckProblem(*request, Limits()).ok()) << CheckProblem(*request, Limits()).status();
+    for (const std::int64_t off : {-1, 1}) {
+      (*tensor)->payload_bytes = right + off;
+      EXPECT_EQ(FieldsOf(CheckProblem(*request, Limits()).status()), std::vector<std::string>{field + ".data"});
+    }
+    (*tensor)->payload_bytes = right;
   }
 }
 
@@ -295,6 +366,17 @@ TEST(Limits, SurviveEveryCombinationOfExtremeOptions) {
     }
   }
   EXPECT_GT(refused, 1000);
+}
+
+// The side that is given by offset is written out where the other is given one by one.
+TEST(Limits, SurviveAnExtremeOffsetBesidePositions) {
+  for (const std::int64_t offset : {kLeastInt, kMostInt}) {
+    ProblemRequest request = HeadMajorRequest();
+    request.position.query_offset = offset;
+    request.position.key_positions.assign(7, 0);
+    EXPECT_EQ(FieldsOf(CheckProblem(request, Limits()).status()),
+              std::vector<std::string>{"options.position.query_offset"});
+  }
 }
 
 TEST(Limits, SurviveExtremeTokensWidthsAndOffsets) {

@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""Writes the inputs that fuzzing starts from: FOLDER/<target>/*, from the requests of the integration tests.
+
+Usage: build/venv/bin/python -B tests/fuzz/seeds.py FOLDER   (`./dev fuzz --seeds` does it)
+
+Every malformed request of their tables goes to decode_check and, as a plan, to plan_check; well-formed ones, one for each
+thing that can be asked for, to all targets. Names are hashes of the contents; the same requests give the same files.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+
+import stubs
+
+stubs.generate()
+
+import make
+import numpy as np
+import test_errors
+import test_malformed
+from make import BOTTOM_RIGHT, HALVES, INTERLEAVED, TOP_LEFT, Sizes
+from wire import BF16, F16, options_pb, outputs_pb, service_pb, tensor
+
+Request = service_pb.AttendRequest
+SIZES = Sizes(heads=4, key_heads=2, tokens=5, keys=7, size=4, value_size=3, batch=2)
+
+
+def numbers() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def halves(kind: np.dtype) -> Callable[[], Request]:
+    return lambda: make.qkv(numbers(), Sizes(heads=2, tokens=6, size=8, kind=kind))
+
+
+BASES: list[Callable[[], Request]] = [
+    lambda: make.qkv(numbers(), SIZES),
+    lambda: make.qkv(numbers(), SIZES, rank=3),
+    lambda: make.qkv(numbers(), Sizes(heads=2, tokens=3, keys=20, size=2), rank=2),
+    halves(F16),
+    halves(BF16),
+    lambda: make.embeddings(numbers(), Sizes(heads=2, tokens=5, size=4)),
+    lambda: make.embeddings(numbers(), Sizes(heads=2, tokens=6, size=4, kind=BF16), rank=2, output_width=0),
+    lambda: make.cross(numbers(), Sizes(heads=2, tokens=4, keys=6, size=2, batch=2), context_width=5),
+    lambda: make.seeded(tokens=5, width=8, heads=2),
+    # Tails of tiles, and more than one tile.
+    lambda: make.seeded(tokens=130, width=4, heads=1),
+    lambda: make.qkv(numbers(), Sizes(heads=1, tokens=2, keys=300, size=1)),
+]
+
+
+def rotary(request: Request, **fields) -> None:
+    request.options.position.rotary.layout = HALVES
+    request.options.position.rotary.MergeFrom(options_pb.RotaryPositions(**fields))
+    request.options.position.query_offset = 3
+
+
+def learned(request: Request) -> None:
+    if not request.self_attention.HasField("embeddings"):
+        return
+    width = request.self_attention.embeddings.shape[-1]
+    table = np.random.default_rng(8).standard_normal((40, width)).astype(np.float32)
+    request.options.position.learned.table.CopyFrom(tensor(table))
+    request.options.position.query_offset = 2
+
+
+def sinusoidal(request: Request) -> None:
+    request.options.position.sinusoidal.layout = INTERLEAVED
+    request.options.position.query_offset = 1
+
+
+def alibi(request: Request) -> None:
+    request.options.position.alibi.SetInParent()
+    request.options.position.query_offset = 0
+
+
+def window(request: Request) -> None:
+    request.options.mask.window.left, request.options.mask.window.right = 2, 1
+    request.options.mask.window.alignment = TOP_LEFT
+
+
+def mask(request: Request, array: np.ndarray) -> None:
+    request.options.mask.tensor.CopyFrom(tensor(array))
+
+
+def heads_of(request: Request) -> int:
+    query = request.query_key_value.query
+    return query.shape[1] if len(query.shape) == 4 else request.options.query_heads
+
+
+def per_head(request: Request) -> None:
+    request.options.sinks.extend([0.5] * heads_of(request))
+    request.options.head_gains.extend([-1.5] * heads_of(request))
+
+
+def maps(request: Request) -> None:
+    request.outputs.maps.extend([
+        make.full_map(stage=outputs_pb.MAP_STAGE_BIASED),
+        make.top_keys(3),
+        make.pooled(1, 2, outputs_pb.POOL_REDUCER_MEAN, stage=outputs_pb.MAP_STAGE_SCALED),
+        make.column_sums(heads=[0]),
+    ])
+    request.outputs.head_statistics = True
+
+
+def set_options(**fields) -> Callable[[Request], None]:
+    return lambda request: request.options.MergeFrom(options_pb.AttentionOptions(**fields))
+
+
+CHANGES: list[Callable[[Request], object]] = [
+    lambda request: None,
+    rotary,
+    lambda request: rotary(request, yarn=options_pb.YarnScaling(factor=4, original_context=16)),
+    lambda request: rotary(request, ntk_aware=options_pb.NtkAwareScaling(factor=2)),
+    lambda request: rotary(request, llama3=options_pb.Llama3Scaling(
+        factor=8, low_frequency_factor=1, high_frequency_factor=4, original_context=16)),
+    learned,
+    sinusoidal,
+    alibi,
+    lambda request: setattr(request.options.mask.causal, "alignment", TOP_LEFT),
+    lambda request: setattr(request.options.mask.causal, "alignment", BOTTOM_RIGHT),
+    window,
+    lambda request: request.options.mask.key_lengths.extend([3]),
+    lambda request: request.options.mask.key_lengths.extend([4, 0]),
+    lambda request: mask(request, np.arange(7) % 3 > 0),
+    lambda request: mask(request, np.array([[[[0, 1, -np.inf, 2, -1]]]], dtype=np.float32)),
+    lambda request: request.options.mask.segments.MergeFrom(
+        options_pb.Segments(query_ids=[1, 1, 2, 2, 2], key_ids=[1, 1, 2, 2, 2, 3, 3])),
+    per_head,
+    set_options(scale=0.7, softcap=5),
+    set_options(precision=options_pb.COMPUTE_PRECISION_BFLOAT16),
+    set_options(allow_non_finite=True),
+    maps,
+    lambda request: request.outputs.MergeFrom(outputs_pb.OutputSelection(
+        log_sum_exp=True, head_outputs=True, verify_rows=3, tensor_kind=1)),
+]
+
+
+def well_formed() -> Iterator[Request]:
+    """Every change of every base. Some ask for what the base cannot give, and are refused."""
+    for base in BASES:
+        for change in CHANGES:
+            request = base()
+            change(request)
+            yield request
+
+
+def malformed() -> Iterator[Request]:
+    for case in [*test_errors.CASES, *test_malformed.CASES.values()]:
+        yield case.request()
+
+
+def write(folder: Path, message) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = message.SerializeToString(deterministic=True)
+    if len(contents) <= 4096:
+        (folder / hashlib.sha1(contents).hexdigest()).write_bytes(contents)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    good, bad = list(well_formed()), list(malformed())
+    for request in good:
+        write(folder / "small_call", request)
+    for request in [*good, *bad]:
+        write(folder / "decode_check", request)
+        write(folder / "plan_check", make.plan_of(request))
+
+
+if __name__ == "__main__":
+    main()
