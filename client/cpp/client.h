@@ -50,7 +50,8 @@ struct ClientOptions {
 class Client {
  public:
   // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, another option that is out of its
-  // range, a certificate without key or a key without certificate, a token with a character that is not printable ASCII.
+  // range, a certificate without key or a key without certificate, a token with a character that is not printable
+  // ASCII.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
 
   ~Client();

@@ -133,7 +133,8 @@ void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
 void AddFlags(ServerOptions& options, CLI::App& app) {
   app.set_version_flag("--version", "headlight " HEADLIGHT_VERSION);
   app.option_defaults()->always_capture_default();
-  app.add_option("--listen", options.listen, "gRPC: HOST:PORT or unix:PATH, several by commas or again; port 0 takes any")
+  app.add_option("--listen", options.listen,
+                 "gRPC: HOST:PORT or unix:PATH, several by commas or again; port 0 takes any")
       ->envname("HEADLIGHT_LISTEN")
       ->delimiter(',')
       ->check(Address());

@@ -40,7 +40,7 @@ struct MetricSources {
   std::function<bool()> ready;
   std::function<bool()> draining;
   std::function<double()> tls_certificate_expiry;  // seconds since 1970; 0 without TLS
-  std::function<std::int64_t()> calls;  // admitted and not yet ended
+  std::function<std::int64_t()> calls;             // admitted and not yet ended
   std::function<double()> backlog_seconds;
   std::function<std::int64_t()> reserved_bytes;
   // What bounds them; fixed.
