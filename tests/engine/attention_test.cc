@@ -406,6 +406,29 @@ TEST(Attention, BFloat16ArithmeticRoundsWhatIsMultiplied) {
   }
 }
 
+// Keys are projected, turned and only then rounded, each in its place.
+TEST(Attention, BFloat16ArithmeticTurnsProjectedKeys) {
+  Problem p;
+  p.b = 2;
+  p.tq = p.tk = 70;
+  p.d = p.dv = 64;
+  p.e = 32;
+  p.position.kind = PositionKind::kRotary;
+  p.position.layout = ChannelLayout::kHalves;
+  const Exact exact = Solve(*Bind(p));
+  p.precision = ComputePrecision::kBFloat16;
+  const auto bound = Bind(p);
+  for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+    const auto ran = RunEngine(*bound, algorithm);
+    ASSERT_TRUE(ran.ok()) << ran.status();
+    const std::vector<float> got = Floats((*ran)->result.output);
+    double worst = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::fabs(got[i] - exact.output[i]));
+    EXPECT_GT(worst, 1e-4);
+    EXPECT_LT(worst, 8e-3);
+  }
+}
+
 // Whatever is asked for: maps made after attention keep two numbers a row, and nothing else grows.
 TEST(Attention, FlashBuildsNoGridForAnyMap) {
   Problem p;
