@@ -199,18 +199,18 @@ void Pack(const CallState& call, KeyValueRows& rows, Buffer<std::byte>& room, Fi
   rows = {to, size};
 }
 
-// Projected keys are turned where they are.
+// Projected keys are turned where they are now, before packing gives them another place.
 void TurnProjectedKeys(CallState& call, PhasedWork& work) {
   const Dimensions& d = call.dims();
   auto turn = std::make_unique<Fill>();
   const std::int64_t piece = std::max<std::int64_t>(1, kPiece / (d.key_value_heads * d.head_size));
-  turn->Add(d.batch * d.key_tokens, piece, [&call](std::int64_t first, std::int64_t n) {
+  turn->Add(d.batch * d.key_tokens, piece, [&call, keys = call.key.where](std::int64_t first, std::int64_t n) {
     const Dimensions& dims = call.dims();
     for (std::int64_t row = first; row < first + n; ++row) {
       const std::int64_t token = row % dims.key_tokens;
       for (std::int64_t h = 0; h < dims.key_value_heads; ++h) {
         const std::int64_t batch = row / dims.key_tokens;
-        call.key_rotary.Turn(call.KeyRow(batch, token), const_cast<float*>(call.key.where.FloatsAt(batch, h, token)));
+        call.key_rotary.Turn(call.KeyRow(batch, token), const_cast<float*>(keys.FloatsAt(batch, h, token)));
       }
     }
   });

@@ -329,23 +329,6 @@ TEST(Attention, WhatLeavesFloat32IsRefused) {
   expect_refused(*bound, "a projection");
 }
 
-TEST(Attention, FlashNeedsNoMoreScratchForMoreTokens) {
-  std::int64_t scratch[2] = {};
-  for (const int i : {0, 1}) {
-    Problem p;
-    p.tq = p.tk = i == 0 ? 1024 : 4096;
-    p.hq = p.hkv = 1;
-    p.d = p.dv = 64;
-    const auto ran = RunEngine(*Bind(p), Algorithm::kFlash);
-    ASSERT_TRUE(ran.ok());
-    scratch[i] = (*ran)->record.scratch_bytes / (*ran)->record.workers;
-    EXPECT_LE(scratch[i], std::int64_t{1} << 20);
-    EXPECT_EQ((*ran)->record.packed_bytes, (*ran)->plan.bytes.packed);
-    EXPECT_LE((*ran)->record.packed_bytes, kMaxPackedBytes);
-  }
-  EXPECT_EQ(scratch[0], scratch[1]);
-}
-
 // IEEE rules for what a row sees; what it does not see contributes nothing, not even 0 x NaN.
 TEST(Attention, NonFiniteNumbersReachOnlyTheRowsThatSeeThem) {
   Problem p;
@@ -432,51 +415,26 @@ TEST(Attention, BFloat16ArithmeticRoundsWhatIsMultiplied) {
   }
 }
 
-// Whatever is asked for: maps made after attention keep two numbers a row, and nothing else grows.
-TEST(Attention, FlashBuildsNoGridForAnyMap) {
+// Keys are projected, turned and only then rounded, each in its place.
+TEST(Attention, BFloat16ArithmeticTurnsProjectedKeys) {
   Problem p;
-  p.tq = p.tk = 3000;
-  p.hq = p.hkv = 1;
-  p.outputs.maps.resize(4);
-  p.outputs.maps[0].pooled = PooledForm{10, 10, PoolReducer::kMean};
-  p.outputs.maps[1].column_sums = true;
-  p.outputs.maps[2].top_k = 3;
-  p.outputs.maps[3].top_k = 3;
-  p.outputs.maps[3].stage = MapStage::kScaled;
-  p.outputs.head_statistics = true;
-  const auto ran = RunEngine(*Bind(p), Algorithm::kFlash);
-  ASSERT_TRUE(ran.ok()) << ran.status();
-  const ExecutionPlan& plan = (*ran)->plan;
-  EXPECT_EQ((*ran)->record.scratch_bytes,
-            plan.bytes.scratch_per_lane * (*ran)->record.workers + 3000 * static_cast<std::int64_t>(sizeof(RowNorm)));
-  EXPECT_LT((*ran)->record.workspace_bytes, plan.score_grid_bytes / 8);
-}
-
-TEST(Attention, NaiveHoldsTheGrid) {
-  Problem p;
-  p.tq = p.tk = 500;
-  const auto ran = RunEngine(*Bind(p), Algorithm::kNaive);
-  ASSERT_TRUE(ran.ok());
-  EXPECT_GE((*ran)->record.scratch_bytes, (*ran)->plan.score_grid_bytes);
-  EXPECT_EQ((*ran)->plan.score_grid_bytes, 2 * 500 * 500 * 4);
-}
-
-TEST(Attention, WorkspaceStaysWithinThePlan) {
+  p.b = 2;
+  p.tq = p.tk = 70;
+  p.d = p.dv = 64;
+  p.e = 32;
+  p.position.kind = PositionKind::kRotary;
+  p.position.layout = ChannelLayout::kHalves;
+  const Exact exact = Solve(*Bind(p));
+  p.precision = ComputePrecision::kBFloat16;
+  const auto bound = Bind(p);
   for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
-    Problem p;
-    p.e = 48;
-    p.eo = 32;
-    p.tq = p.tk = 200;
-    p.kind = TensorKind::kF16;
-    p.position.kind = PositionKind::kRotary;
-    const auto ran = RunEngine(*Bind(p), algorithm);
+    const auto ran = RunEngine(*bound, algorithm);
     ASSERT_TRUE(ran.ok()) << ran.status();
-    const ExecutionPlan& plan = (*ran)->plan;
-    const ExecutionRecord& record = (*ran)->record;
-    EXPECT_EQ(record.projection_bytes, plan.bytes.projection);
-    EXPECT_EQ(record.packed_bytes, plan.bytes.packed);
-    EXPECT_EQ(record.scratch_bytes, plan.bytes.scratch_per_lane * record.workers + plan.bytes.grid);
-    EXPECT_LE(record.workspace_bytes, plan.WorkspaceTotal(record.workers));
+    const std::vector<float> got = Floats((*ran)->result.output);
+    double worst = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::fabs(got[i] - exact.output[i]));
+    EXPECT_GT(worst, 1e-4);
+    EXPECT_LT(worst, 8e-3);
   }
 }
 

@@ -1,4 +1,6 @@
 // libFuzzer's hooks: mostly messages are changed as messages, sometimes as bytes.
+#include <google/protobuf/stubs/logging.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +16,7 @@ using google::protobuf::Message;
 
 // Null where the bytes are no message.
 std::unique_ptr<Message> Parse(const std::uint8_t* data, std::size_t size) {
+  const google::protobuf::LogSilencer silencer;
   std::unique_ptr<Message> message(Prototype().New());
   if (!message->ParseFromArray(data, static_cast<int>(size))) return nullptr;
   return message;

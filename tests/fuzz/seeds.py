@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the inputs that fuzzing starts from: FOLDER/<target>/*, from the requests of the integration tests.
 
-Usage: build/venv/bin/python -B tests/fuzz/seeds.py FOLDER   (`./dev fuzz --seeds` does it)
+Usage: build/venv/bin/python -B tests/fuzz/seeds.py FOLDER   (`./dev fuzz --keep` does it)
 
 Every malformed request of their tables goes to decode_check and, as a plan, to plan_check; well-formed ones, one for each
 thing that can be asked for, to all targets. Names are hashes of the contents; the same requests give the same files.

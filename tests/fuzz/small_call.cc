@@ -84,8 +84,8 @@ class SmallCall {
         bound_(bound),
         most_(MagnitudesOf(bound, spec)),
         times_(TimesOf(most_, spec)),
-        comparable_(most_.well_formed && most_.product < kMostNumber && most_.score < kMostNumber &&
-                    most_.output < kMostNumber) {}
+        comparable_(most_.well_formed &&
+                    std::max({most_.angle, most_.product, most_.score, most_.output}) < kMostNumber) {}
 
   void Run(Server& server) {
     if (comparable_) exact_ = Solve(bound_);
