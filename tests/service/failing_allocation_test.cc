@@ -67,7 +67,7 @@ class FailingAllocationTest : public CallTest {
       EXPECT_TRUE(status.ok() || absl::IsResourceExhausted(status)) << "allocation " << n << ": " << status;
       EXPECT_TRUE(failed || status.ok()) << "nothing failed: " << status;
       EXPECT_EQ(memory_.now(), 0) << "allocation " << n;
-      EXPECT_EQ(calls_.load(), 0) << "allocation " << n;
+      EXPECT_EQ(admission_.calls(), 0) << "allocation " << n;
     }
     EXPECT_GT(refused, 50) << "of " << n;
     EXPECT_EQ(RunFailing<Call>(request, 0), absl::OkStatus());
