@@ -280,13 +280,13 @@ absl::StatusOr<Verdict> Tiles::ScoreBut(LeftOut left_out, const QueryBlock& bloc
     float* flaws = flaws_ + part.tile_row;
     AddAlibiBias(block, part, keys, bases_);
     if (left_out == LeftOut::kMask) continue;
-    if (left_out == LeftOut::kNothing || verdict != Verdict::kFull) {
+    if (left_out != LeftOut::kCheckOfFull || verdict != Verdict::kFull) {
       if (absl::Status status = CheckFinite(tile, scores, flaws); !status.ok()) return status;
     }
     if (verdict == Verdict::kPartial) {
       if (absl::Status status = Mask(tile, scores); !status.ok()) return status;
     }
-    if (!call_.sinks.empty()) TellSinks(block, part, keys);
+    if (left_out != LeftOut::kSinks && !call_.sinks.empty()) TellSinks(block, part, keys);
     if (ieee) CleanFlawed(scores, flaws);
   }
   return verdict;
@@ -335,7 +335,7 @@ absl::StatusOr<bool> Tiles::Weigh(const QueryBlock& block, Range keys) {
     tile.output = output_.Row(first);
     if (OnlineSoftmax(tile) == tile.rows) continue;
     // Once more, to say which.
-    const absl::Status status = ScoreBut(LeftOut::kNothing, block, keys).status();
+    const absl::Status status = ScoreBut(LeftOut::kSinks, block, keys).status();
     return status.ok() ? absl::InternalError("a score is not finite, and then it is") : status;
   }
   return true;

@@ -117,6 +117,7 @@ class Tiles {
   // What is left to whoever reads the scores next.
   enum class LeftOut : std::uint8_t {
     kNothing,
+    kSinks,        // who were told of the tile before
     kCheckOfFull,  // whether scores of a tile that no mask touches are finite
     kMask,         // that, and masks that are ranges
   };

@@ -415,6 +415,21 @@ TEST(Attention, BFloat16ArithmeticRoundsWhatIsMultiplied) {
   }
 }
 
+// Two heads of one tile, of which the second is refused: the first is looked at twice.
+TEST(Attention, MapsAreToldOfATileOnce) {
+  Problem p;
+  p.hq = 4;
+  p.tq = 5;
+  p.tk = 7;
+  p.outputs.maps.resize(1);
+  const auto bound = Bind(p);
+  std::fill_n(bound->query.floats() + 5 * 16, 5 * 16, 1e25F);
+  std::fill_n(bound->key.floats() + 6 * 16, 16, 1e25F);
+  for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+    EXPECT_EQ(RunEngine(*bound, algorithm).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
 // Keys are projected, turned and only then rounded, each in its place.
 TEST(Attention, BFloat16ArithmeticTurnsProjectedKeys) {
   Problem p;
