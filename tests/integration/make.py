@@ -1,5 +1,7 @@
 """Makes requests of every form."""
 
+import functools
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,7 @@ BOTTOM_RIGHT = options_pb.CAUSAL_ALIGNMENT_BOTTOM_RIGHT
 EXPLICIT = options_pb.CAUSAL_ALIGNMENT_EXPLICIT
 HALVES = options_pb.CHANNEL_LAYOUT_HALVES
 INTERLEAVED = options_pb.CHANNEL_LAYOUT_INTERLEAVED
+MIB = 2**20
 
 
 @dataclass
@@ -222,3 +225,28 @@ def bits(answer: service_pb.AttendResponse) -> bytes:
     kept.CopyFrom(answer)
     kept.ClearField("execution")
     return kept.SerializeToString(deterministic=True)
+
+
+@functools.cache
+def bomb(mebibytes: int, wbits: int) -> bytes:
+    """A valid AttendRequest, mostly zeros: Q of this size, compressed a thousandfold."""
+    size = mebibytes * MIB
+    message = service_pb.AttendRequest.DESCRIPTOR
+    tags = []
+    for name in ("query_key_value", "query", "f32_le"):
+        tags.append(message.fields_by_name[name].number << 3 | 2)
+        message = message.fields_by_name[name].message_type
+    head = b""
+    for tag in reversed(tags):
+        head = bytes([tag]) + varint(size + len(head)) + head
+    pack = zlib.compressobj(9, zlib.DEFLATED, wbits)
+    packed = pack.compress(head) + b"".join(pack.compress(bytes(MIB)) for _ in range(mebibytes)) + pack.flush()
+    return packed
+
+
+def varint(value: int) -> bytes:
+    data = b""
+    while value >= 0x80:
+        data += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return data + bytes([value])

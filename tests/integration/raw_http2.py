@@ -78,13 +78,18 @@ class RawConnection:
             self.flush()
             data = data[size:]
 
-    def call(self, path: str, body: bytes, headers: dict[str, str] | None = None, compressed: bool = False) -> int | None:
-        """The status of a unary call with this message; none where the connection was lost."""
+    def open(self, path: str, headers: dict[str, str] | None = None) -> int:
+        """Begins a call, which `flush` sends, and returns its stream."""
         stream = self.http.get_next_available_stream_id()
         fixed = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "localhost", "te": "trailers",
                  "content-type": "application/grpc"}  # fmt: skip
-        self.events.clear()
         self.http.send_headers(stream, [*fixed.items(), *(headers or {}).items()])
+        return stream
+
+    def call(self, path: str, body: bytes, headers: dict[str, str] | None = None, compressed: bool = False) -> int | None:
+        """The status of a unary call with this message; none where the connection was lost."""
+        self.events.clear()
+        stream = self.open(path, headers)
         self.flush()
         self.send(stream, struct.pack(">BI", compressed, len(body)) + body)
         if not self.closed and stream in self.http.streams and self.http.streams[stream].open:

@@ -36,14 +36,18 @@ def run_server(*flags: str, env: dict[str, str] | None = None) -> subprocess.Com
 
 
 class Server:
-    """A running server. Ports are free ones unless the flags or the environment say otherwise."""
+    """A running server. Ports are free ones unless the flags or the environment say otherwise. `under`: what stands before
+    the binary on its command line."""
 
-    def __init__(self, *flags: str, env: dict[str, str] | None = None, defaults: bool = True):
+    def __init__(
+        self, *flags: str, env: dict[str, str] | None = None, defaults: bool = True, under: tuple[str, ...] = ()
+    ):
         ports = ["--listen=127.0.0.1:0", "--http=127.0.0.1:0"] if defaults else []
         self._stderr = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [BINARY, *ports, *flags], env=environment(env), stdout=subprocess.PIPE, stderr=self._stderr, text=True
-        )
+            [*under, BINARY, *ports, *flags],
+            env=environment(env), stdout=subprocess.PIPE, stderr=self._stderr, text=True,
+        )  # fmt: skip
         self._channel: grpc.Channel | None = None
         self.ready_line = self._read_line(20)
         ready = READY.match(self.ready_line)

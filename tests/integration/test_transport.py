@@ -1,10 +1,8 @@
 """The listener's settings: what they bound, what they cut off, and what compression may not do."""
 
-import functools
 import re
 import socket
 import time
-import zlib
 from pathlib import Path
 
 import grpc
@@ -12,6 +10,7 @@ import h2.events
 import h2.settings
 import make
 import pytest
+from make import MIB, bomb
 from raw_http2 import RawConnection
 from rpc_errors import failure_of
 from server_process import ROOT, Server, run_server, wait_until
@@ -20,38 +19,12 @@ from wire import service_pb
 ATTEND = "/headlight.v1.AttentionService/Attend"
 INFO = "/headlight.v1.AttentionService/GetServerInfo"
 OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 0, 8, 12
-MIB = 2**20
 
 
 def peak_bytes(server: Server) -> int:
     """The most memory that was resident since the start."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
-
-
-@functools.cache
-def bomb(mebibytes: int, wbits: int) -> bytes:
-    """A valid AttendRequest, mostly zeros: Q of this size, compressed a thousandfold."""
-    size = mebibytes * MIB
-    message = service_pb.AttendRequest.DESCRIPTOR
-    tags = []
-    for name in ("query_key_value", "query", "f32_le"):
-        tags.append(message.fields_by_name[name].number << 3 | 2)
-        message = message.fields_by_name[name].message_type
-    head = b""
-    for tag in reversed(tags):
-        head = bytes([tag]) + varint(size + len(head)) + head
-    pack = zlib.compressobj(9, zlib.DEFLATED, wbits)
-    packed = pack.compress(head) + b"".join(pack.compress(bytes(MIB)) for _ in range(mebibytes)) + pack.flush()
-    return packed
-
-
-def varint(value: int) -> bytes:
-    data = b""
-    while value >= 0x80:
-        data += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return data + bytes([value])
 
 
 # Compression.
