@@ -36,8 +36,8 @@ def run_server(*flags: str, env: dict[str, str] | None = None) -> subprocess.Com
 
 
 class Server:
-    """A running server. Ports are free ones unless the flags or the environment say otherwise. `under`: what stands before
-    the binary on its command line."""
+    """A running server. Ports are free ones unless the flags or the environment say otherwise. `under`: what stands
+    before the binary on its command line."""
 
     def __init__(
         self, *flags: str, env: dict[str, str] | None = None, defaults: bool = True, under: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ ATTEND = "/headlight.v1.AttentionService/Attend"
 INFO = "/headlight.v1.AttentionService/GetServerInfo"
 # How gRPC and we call what cannot be read, and what makes no sense.
 INVALID = ("INVALID_ARGUMENT", "INTERNAL", "UNIMPLEMENTED")
+NO_PINGS = "--keepalive-time=0"  # these clients read nothing while they hold what they have
 STREAMS = 250  # open on a connection, below the server's 256
 HERE = Path(__file__).resolve().parent
 
@@ -58,7 +59,7 @@ def gone(scene: Scene, server: Server, before: int, seconds: float) -> None:
 def streams(scene: Scene) -> None:
     """Calls that are opened and never completed: as many as a connection may hold, on some connections."""
     connections = scene.count(40, 4)
-    with scene.server() as server, ExitStack() as stack:
+    with scene.server(NO_PINGS) as server, ExitStack() as stack:
         before, before_mib = descriptors(server), resident(server)
         opened = []
         for _ in range(connections):
@@ -86,7 +87,7 @@ def streams(scene: Scene) -> None:
 def streams_unasked(scene: Scene) -> None:
     """A client that never takes note of the bound on streams, on one connection."""
     count = scene.count(10_000, 1000)
-    with scene.server() as server:
+    with scene.server(NO_PINGS) as server:
         before, connection = resident(server), RawConnection(server.address)
         with connection:
             opened, closed = 0, False
@@ -106,7 +107,7 @@ def streams_unasked(scene: Scene) -> None:
 def connections(scene: Scene) -> None:
     """Many connections, each of which is answered once and stays."""
     count = scene.count(1000, 50)
-    with scene.server() as server, ExitStack() as stack:
+    with scene.server(NO_PINGS) as server, ExitStack() as stack:
         before, before_mib, answered = descriptors(server), resident(server), 0
         for _ in range(count):
             answered += stack.enter_context(RawConnection(server.address)).call(INFO, b"") == 0

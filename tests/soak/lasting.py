@@ -160,7 +160,8 @@ def cgroup() -> Iterator[tuple[Path, str] | None]:
                 yield folder, limit
                 return
         finally:
-            eventually(lambda: not (folder / "cgroup.procs").read_text(), 10)
+            members = folder / "cgroup.procs"
+            eventually(lambda members=members: not members.read_text(), 10)
             folder.rmdir()
     yield None
 

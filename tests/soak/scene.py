@@ -71,7 +71,7 @@ class Watch:
     """Looks at a server every tenth of a second: the most threads, and whether it says that it lives."""
 
     def __init__(self, server: Server):
-        self.server, self.threads, self.dead = server, status_of(server, "Threads"), 0
+        self.server, self.threads, self.dead, self.silent = server, status_of(server, "Threads"), 0, 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -82,8 +82,8 @@ class Watch:
                 self.threads = max(self.threads, status_of(self.server, "Threads"))
             try:
                 self.dead += self.server.page("/livez")[0] != 200
-            except OSError:
-                self.dead += 1
+            except OSError:  # within 10 seconds
+                self.silent += 1
 
     def end(self) -> None:
         self._ended.set()
@@ -92,7 +92,7 @@ class Watch:
 
 @dataclass
 class Scene:
-    """One scenario as it runs, for about `seconds`. Where it is quick, bounds on time and memory are told, not judged."""
+    """One scenario as it runs, for about `seconds`. Where `quick`, bounds on time and memory are told, not judged."""
 
     seconds: float
     quick: bool
@@ -149,6 +149,7 @@ class Scene:
         self.promise("places held afterwards", held(server))
         self.promise("canary afterwards, wrong bits", float(make.bits(server.attend(make.canary())) != wanted))
         self.promise("times it was said not to live", watch.dead)
+        self.at_most("times it did not say whether it lives", watch.silent, 0)
         self.at_most("threads more than at rest", watch.threads - rest[1], MORE_THREADS)
         self.at_most("resident more than at rest, peak", status_of(server, "VmHWM") / 1024 - rest[0], peak_mib, "MiB")
         self.tell("resident at rest", rest[0], "MiB")
