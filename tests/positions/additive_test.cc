@@ -122,7 +122,9 @@ TEST(AddAlibi, LowersScoresByTheDistanceBeyondTheBase) {
                                            {0, 2'000'000'000}}) {
       std::vector<std::int64_t> positions(kKeys);
       for (std::int64_t j = 0; j < kKeys; ++j) positions[static_cast<std::size_t>(j)] = first_key + j;
-      const auto apart = [&](std::int64_t j) { return std::abs(query - positions[static_cast<std::size_t>(j)]); };
+      const auto apart = [&positions, from = query](std::int64_t j) {
+        return std::abs(from - positions[static_cast<std::size_t>(j)]);
+      };
       std::int64_t nearest = apart(0);
       for (std::int64_t j = 0; j < kKeys; ++j) nearest = std::min(nearest, apart(j));
       for (const std::int64_t base : {std::int64_t{0}, nearest, std::max(apart(0), apart(kKeys - 1))}) {
