@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "server/faults/fault.h"
 
 namespace headlight {
 namespace {
@@ -30,8 +31,8 @@ std::invoke_result_t<F> Guarded(F f) {
     return f();
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("not enough memory for this call now");
-  } catch (const std::exception&) {
-    return absl::InternalError("unexpected failure while computing");
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
   }
 }
 
@@ -60,9 +61,9 @@ struct ComputePool::Job {
   }
 };
 
-ComputePool::ComputePool(int threads) {
-  threads_.reserve(static_cast<std::size_t>(threads));
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { WorkerLoop(); });
+ComputePool::ComputePool(int threads) : since_(static_cast<std::size_t>(threads)) {
+  threads_.reserve(since_.size());
+  for (Since& since : since_) threads_.emplace_back([this, &since] { WorkerLoop(since); });
 }
 
 ComputePool::~ComputePool() {
@@ -100,7 +101,17 @@ void ComputePool::Push(std::shared_ptr<Job> job, int lane) {
   if (young) young_waiting_.fetch_add(1, std::memory_order_relaxed);
 }
 
-void ComputePool::WorkerLoop() {
+absl::Duration ComputePool::longest_step() const {
+  const std::int64_t now = absl::GetCurrentTimeNanos();
+  std::int64_t longest = 0;
+  for (const Since& worker : since_) {
+    const std::int64_t since = worker.load(std::memory_order_relaxed);
+    if (since != 0) longest = std::max(longest, now - since);
+  }
+  return absl::Nanoseconds(longest);
+}
+
+void ComputePool::WorkerLoop(Since& since) {
   const auto has_turn_or_ends = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return !turns_.empty() || (stopping_ && jobs_ == 0);
   };
@@ -118,7 +129,8 @@ void ComputePool::WorkerLoop() {
       if (turn.young) young_waiting_.fetch_sub(1, std::memory_order_relaxed);
     }
     busy_.fetch_add(1, std::memory_order_relaxed);
-    const int left = TakeTurn(turn.job, turn.lane);
+    const int left = TakeTurn(turn.job, turn.lane, since);
+    since.store(0, std::memory_order_relaxed);
     busy_.fetch_sub(1, std::memory_order_relaxed);
     if (left >= 0) Push(std::move(turn.job), left);
   }
@@ -136,7 +148,7 @@ void ComputePool::BringEndedForward() {
   if (any) std::make_heap(turns_.begin(), turns_.end(), Later());
 }
 
-absl::StatusOr<bool> ComputePool::RunUnits(Job& job, int lane) {
+absl::StatusOr<bool> ComputePool::RunUnits(Job& job, int lane, Since& since) {
   const std::int64_t start = absl::GetCurrentTimeNanos();
   std::int64_t spent = 0;
   absl::StatusOr<bool> more = true;
@@ -146,12 +158,15 @@ absl::StatusOr<bool> ComputePool::RunUnits(Job& job, int lane) {
     absl::Status status = job.Status();
     if (status.ok()) status = job.control->Check(absl::FromUnixNanos(start + spent));
     if (status.ok()) {
-      more = Guarded([&] { return job.work->RunUnit(lane); });
+      more = Guarded([&] {
+        HEADLIGHT_FAULT("unit");
+        return job.work->RunUnit(lane);
+      });
     } else {
       more = std::move(status);
     }
-    units_.fetch_add(1, std::memory_order_relaxed);
     spent = absl::GetCurrentTimeNanos() - start;
+    since.store(start + spent, std::memory_order_relaxed);
   }
   busy_nanos_.fetch_add(spent, std::memory_order_relaxed);
   job.served.fetch_add(spent, std::memory_order_relaxed);
@@ -159,10 +174,11 @@ absl::StatusOr<bool> ComputePool::RunUnits(Job& job, int lane) {
   return more;
 }
 
-int ComputePool::TakeTurn(const std::shared_ptr<Job>& job, int lane) {
+int ComputePool::TakeTurn(const std::shared_ptr<Job>& job, int lane, Since& since) {
   do {
+    since.store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed);
     if (lane != kStart) {
-      absl::StatusOr<bool> more = RunUnits(*job, lane);
+      absl::StatusOr<bool> more = RunUnits(*job, lane, since);
       if (more.ok() && *more) return lane;
       if (!more.ok()) job->Fail(std::move(more).status());
       if (job->lanes.fetch_sub(1) != 1) return kNone;
@@ -176,7 +192,10 @@ int ComputePool::BeginPhase(const std::shared_ptr<Job>& job) {
   absl::Status status = job->Status();
   if (status.ok()) status = job->control->Check(absl::Now());
   if (status.ok()) {
-    const absl::StatusOr<int> lanes = Guarded([&] { return job->work->BeginPhase(workers()); });
+    const absl::StatusOr<int> lanes = Guarded([&] {
+      HEADLIGHT_FAULT("phase");
+      return job->work->BeginPhase(workers());
+    });
     if (lanes.ok() && *lanes > 0) {
       job->lanes.store(*lanes);
       for (int lane = 1; lane < *lanes; ++lane) Push(job, lane);

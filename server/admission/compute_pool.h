@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "server/admission/ticket.h"
 
 namespace headlight {
@@ -53,8 +54,9 @@ class ComputePool {
 
   int workers() const { return static_cast<int>(threads_.size()); }
   int busy() const { return busy_.load(std::memory_order_relaxed); }
-  // Units ended since the start: grows as long as there is work and workers are alive.
-  std::int64_t units() const { return units_.load(std::memory_order_relaxed); }
+  // How long the slowest worker has been at what it does now: a unit, a phase's beginning, an answer. 0: all rest.
+  // Seconds mean that it hangs.
+  absl::Duration longest_step() const;
   double busy_seconds() const { return static_cast<double>(busy_nanos_.load(std::memory_order_relaxed)) * 1e-9; }
 
  private:
@@ -75,11 +77,14 @@ class ComputePool {
     }
   };
 
-  void WorkerLoop();
+  // When a worker began what it does now, in nanoseconds since 1970; 0: it rests.
+  using Since = std::atomic<std::int64_t>;
+
+  void WorkerLoop(Since& since);
   // The lane that has units left when the turn is over; negative: none.
-  int TakeTurn(const std::shared_ptr<Job>& job, int lane);
+  int TakeTurn(const std::shared_ptr<Job>& job, int lane, Since& since);
   // Runs units of a lane until its turn is over. Whether units are left.
-  absl::StatusOr<bool> RunUnits(Job& job, int lane);
+  absl::StatusOr<bool> RunUnits(Job& job, int lane, Since& since);
   // Ends the job, or begins a phase: its lanes wait but for the first, which is the caller's. Negative: the job ended.
   int BeginPhase(const std::shared_ptr<Job>& job);
   void Push(std::shared_ptr<Job> job, int lane);
@@ -95,8 +100,8 @@ class ComputePool {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::int64_t jobs_ ABSL_GUARDED_BY(mutex_) = 0;
   std::atomic<int> busy_{0};
-  std::atomic<std::int64_t> units_{0};
   std::atomic<std::int64_t> busy_nanos_{0};
+  std::vector<Since> since_;  // of each worker
   std::vector<std::thread> threads_;
 };
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/base/errors.h"
+#include "server/faults/fault.h"
 #include "server/kernels/cpu_target.h"
 #include "server/layers/demo.h"
 #include "server/layers/layer.h"
@@ -52,7 +53,12 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
   void Start(const typename Call::Request& request, typename Call::Response* response, absl::Time deadline) {
     // Counted first and asked then, so that whoever closes and then sees no open call has missed none.
     absl::Status accepted = shared_.admission.Gate();
-    if (accepted.ok()) accepted = Guarded([&] { return call_.Accept(request, deadline); });
+    if (accepted.ok()) {
+      accepted = Guarded([&] {
+        HEADLIGHT_FAULT("accept");
+        return call_.Accept(request, deadline);
+      });
+    }
     if (!accepted.ok()) return End(accepted);
     {
       const absl::MutexLock lock(&mutex_);
@@ -60,6 +66,7 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
       if (cancelled_ != absl::InfiniteFuture()) control_->Cancel();
     }
     const absl::Status begun = Guarded([&] {
+      HEADLIGHT_FAULT("ticket");
       call_.Compute([this, response](const absl::Status& status) { Computed(status, response); });
       return absl::OkStatus();
     });
@@ -93,11 +100,11 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
 
   void Computed(absl::Status status, typename Call::Response* response) {
     if (status.ok()) {
-      try {
+      status = Guarded([&] {
+        HEADLIGHT_FAULT("encode");
         call_.Encode(response);
-      } catch (const std::bad_alloc&) {
-        status = absl::ResourceExhaustedError("not enough memory for this answer now");
-      }
+        return absl::OkStatus();
+      });
     }
     if (status.code() == absl::StatusCode::kCancelled) {
       shared_.metrics.Cancelled(call_.stage(), CancelCause::kClient, call_.flops_done());

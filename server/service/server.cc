@@ -25,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "server/admission/memory_watch.h"
 #include "server/base/host_port.h"
+#include "server/faults/fault.h"
 #include "server/host/cgroup.h"
 #include "server/kernels/cpu_target.h"
 #include "server/layers/demo.h"
@@ -35,10 +36,20 @@
 namespace headlight {
 namespace {
 
+constexpr int kCutOff = 3;  // exit code where calls were cut off
 constexpr char kServiceName[] = "headlight.v1.AttentionService";
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(5);
 // How long answers that are complete may take to leave before streams that never end are cut.
 constexpr absl::Duration kLastBytes = absl::Seconds(1);
+// A step takes milliseconds. Probes that ask every 10 s see within half a minute that a worker hangs.
+constexpr absl::Duration kHangs = absl::Seconds(15);
+
+// Whether SIGTERM or SIGINT, which are blocked, came.
+bool SignalPending() {
+  sigset_t pending;
+  sigpending(&pending);
+  return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
+}
 
 bool IsUnixSocket(const std::string& address) { return address.rfind("unix:", 0) == 0; }
 
@@ -53,29 +64,14 @@ class WithoutReflection final : public grpc::ServerBuilderOption {
   }
 };
 
-// Workers that are busy must end units; a unit takes milliseconds.
-class Liveness {
- public:
-  explicit Liveness(const ComputePool& pool) : pool_(pool) {}
-
-  absl::Status Check() {
-    const absl::MutexLock lock(&mutex_);
-    const std::int64_t units = pool_.units();
-    if (pool_.busy() == 0 || units != units_) {
-      units_ = units;
-      since_ = absl::Now();
-      return absl::OkStatus();
-    }
-    if (absl::Now() - since_ < absl::Seconds(20)) return absl::OkStatus();
-    return absl::UnavailableError("workers are busy and have ended no unit of work for 20 s");
-  }
-
- private:
-  const ComputePool& pool_;
-  absl::Mutex mutex_;
-  std::int64_t units_ ABSL_GUARDED_BY(mutex_) = -1;
-  absl::Time since_ ABSL_GUARDED_BY(mutex_);
-};
+// Ends the process should it not have ended by itself by then: a call may hang, and gRPC 1.51 may wait up to 10 seconds
+// for a poller of its own.
+void EndWithin(absl::Duration limit, int code) {
+  std::thread([limit, code] {
+    absl::SleepFor(limit);
+    std::_Exit(code);
+  }).detach();
+}
 
 // Everything that lives as long as the server, in the order in which it is needed.
 class Process {
@@ -84,7 +80,6 @@ class Process {
       : options_(std::move(options)),
         transport_(transport),
         pool_(options_.threads > 0 ? options_.threads : ComputeThreads()),
-        liveness_(pool_),
         admission_(MakeAdmission(), &memory_),
         metrics_(MakeBuildInfo(), options_.limits, MakeSources()),
         service_(shared_, transport.door()) {}
@@ -142,7 +137,6 @@ class Process {
   std::atomic<std::int64_t> open_calls_{0};
   std::atomic<bool> aborted_{false};
   ComputePool pool_;
-  Liveness liveness_;
   Admission admission_;
   Metrics metrics_;
   Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, admission_, open_calls_};
@@ -159,7 +153,10 @@ absl::Status Process::StartHttp() {
   if (!address.ok()) return absl::InvalidArgumentError(absl::StrCat("--http: ", address.status().message()));
   AdminPages pages;
   pages.metrics = [this] { return metrics_.Expose(); };
-  pages.live = [this] { return liveness_.Check(); };
+  pages.live = [this] {
+    if (pool_.longest_step() < kHangs) return absl::OkStatus();
+    return absl::UnavailableError(absl::StrCat("a worker has been at one step for ", absl::FormatDuration(kHangs)));
+  };
   pages.ready = [this] {
     if (ready_.load()) return absl::OkStatus();
     return absl::UnavailableError(draining_.load() ? "draining" : "warming up");
@@ -238,6 +235,8 @@ void Process::WarmUp() {
     double fastest = std::numeric_limits<double>::infinity();
     CallCost cost;
     for (int i = 0; i < 3; ++i) {
+      if (SignalPending()) return;
+      HEADLIGHT_FAULT("warm_up");
       AttendCall call(shared_);
       if (const absl::Status status = RunOwn(request, call); !status.ok()) {
         spdlog::warn("warm-up: {}", std::string(status.message()));
@@ -269,6 +268,7 @@ absl::Status Process::Start() {
   if (absl::Status status = StartGrpc(); !status.ok()) return status;
   grpc_->GetHealthCheckService()->SetServingStatus(false);
   WarmUp();
+  if (SignalPending()) return absl::OkStatus();  // told to end before it was ready
   admission_.Open();
   SetReady(true);
   spdlog::info("headlight {} serves with {} workers on {}", HEADLIGHT_VERSION, pool_.workers(),
@@ -289,6 +289,8 @@ bool Process::Drain() {
   const absl::Time deadline = absl::Now() + absl::Seconds(timeout);
   while (open_calls_.load() > 0 && absl::Now() < deadline) absl::SleepFor(kDrainPoll);
   const bool clean = open_calls_.load() == 0;
+  // A call that hangs would keep gRPC's shutdown and the workers for ever.
+  EndWithin(3 * kLastBytes, clean ? 0 : kCutOff);
   // What is cut off is told so, as long as it does not take long.
   aborted_.store(true);
   for (const absl::Time end = absl::Now() + kLastBytes; open_calls_.load() > 0 && absl::Now() < end;) {
@@ -298,14 +300,6 @@ bool Process::Drain() {
   if (admin_ != nullptr) admin_->Stop();
   spdlog::info(clean ? "drained" : "drain timeout: calls were cut off");
   return clean;
-}
-
-// Ends the process should it not have ended by itself: gRPC 1.51 may wait up to 10 seconds for a poller of its own.
-void EndWithin(absl::Duration limit, int code) {
-  std::thread([limit, code] {
-    absl::SleepFor(limit);
-    std::_Exit(code);
-  }).detach();
 }
 
 void SetUpLog(const std::string& level) {
@@ -375,9 +369,7 @@ int RunServer(const ServerOptions& options) {
   }
   int signal = 0;
   sigwait(&signals, &signal);
-  const int code = process.Drain() ? 0 : 3;
-  EndWithin(kLastBytes, code);
-  return code;
+  return process.Drain() ? 0 : kCutOff;
 }
 
 }  // namespace headlight

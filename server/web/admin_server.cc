@@ -18,6 +18,7 @@ namespace {
 
 // Silent connections hold a thread each until the read timeout: probes must find one that is free.
 constexpr std::size_t kThreads = 64;
+constexpr int kWaitingConnections = 512;
 constexpr std::size_t kMostPayloadBytes = 1024;
 constexpr char kText[] = "text/plain; charset=utf-8";
 constexpr char kIndex[] =
@@ -61,9 +62,13 @@ void SetSocketOptions(socket_t socket) {
   setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
 }
 
-void Configure(AdminPages pages, httplib::Server& http) {
+// `listener`: set to the socket that it will listen on.
+void Configure(AdminPages pages, httplib::Server& http, socket_t* listener) {
   http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
-  http.set_socket_options(SetSocketOptions);
+  http.set_socket_options([listener](socket_t socket) {
+    SetSocketOptions(socket);
+    *listener = socket;
+  });
   http.set_keep_alive_max_count(1);
   http.set_keep_alive_timeout(1);
   http.set_read_timeout(2);
@@ -97,7 +102,8 @@ AdminServer::~AdminServer() { Stop(); }
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const HostPort& address, AdminPages pages) try {
   auto http = std::make_unique<httplib::Server>();
-  Configure(std::move(pages), *http);
+  socket_t socket = INVALID_SOCKET;
+  Configure(std::move(pages), *http, &socket);
   errno = 0;
   int port = address.port;
   if (port == 0) {
@@ -106,6 +112,10 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const HostPort& 
     port = -1;
   }
   if (port <= 0) return CannotListen(address, errno);
+  // The library lets 5 connections wait to be taken: a probe beside a few silent ones would be dropped, and come again
+  // only after a second.
+  listen(socket, kWaitingConnections);
+  http->set_socket_options(SetSocketOptions);
   std::unique_ptr<AdminServer> server(new AdminServer(std::move(http), port));
   if (!server->Listen()) return CannotListen(address, 0);
   return server;

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <functional>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "absl/synchronization/notification.h"
@@ -196,14 +198,44 @@ TEST(ComputePool, FinishesWhatWasAcceptedBeforeItEnds) {
   EXPECT_EQ(ended.load(), 50);
 }
 
-TEST(ComputePool, CountsUnitsAndIsIdleAfterwards) {
+TEST(ComputePool, TellsHowLongAWorkerHangsAndIsIdleAfterwards) {
   ComputePool pool(2);
-  SimpleWork work(10, [](int) { return absl::OkStatus(); });
-  EXPECT_TRUE(RunToEnd(pool, work).ok());
-  EXPECT_GE(pool.units(), 19);
+  absl::Notification hung;
+  // One worker hangs; the other goes on.
+  SimpleWork work(1000, [&](int lane) {
+    absl::SleepFor(absl::Microseconds(100));
+    if (lane == 0) hung.WaitForNotification();
+    return absl::OkStatus();
+  });
+  std::thread caller([&] { EXPECT_TRUE(RunToEnd(pool, work).ok()); });
+  const absl::Time began = absl::Now();
+  while (pool.longest_step() < absl::Milliseconds(50)) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_GE(absl::Now() - began, absl::Milliseconds(50) - absl::Milliseconds(5));
+  hung.Notify();
+  caller.join();
   for (int i = 0; i < 1000 && pool.busy() > 0; ++i) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_EQ(pool.busy(), 0);
+  EXPECT_EQ(pool.longest_step(), absl::ZeroDuration());
 }
+
+#if defined(__SANITIZE_THREAD__)
+// Without this a run under ThreadSanitizer that finds nothing would say nothing.
+TEST(ComputePoolDeathTest, ARaceIsCaught) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        ComputePool pool(2);
+        std::int64_t counted = 0;
+        SimpleWork work(1000, [&](int) {
+          ++counted;
+          return absl::OkStatus();
+        });
+        RunToEnd(pool, work).IgnoreError();
+        std::exit(counted > 0 ? 0 : 1);
+      },
+      testing::ExitedWithCode(66), "data race");
+}
+#endif
 
 }  // namespace
 }  // namespace headlight

@@ -36,7 +36,10 @@ class RawConnection:
         self.socket.close()
 
     def flush(self) -> None:
-        self.socket.sendall(self.http.data_to_send())
+        try:
+            self.socket.sendall(self.http.data_to_send())
+        except ConnectionError:
+            pass  # what the server said before it closed can still be read
 
     def read(self, seconds: float) -> None:
         """What comes next, if anything does so soon."""

@@ -4,6 +4,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,7 +17,12 @@ from wire import service_grpc, service_pb
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("HEADLIGHT_SERVER", str(ROOT / "build/release/bin/headlight-server"))
+WITH_FAULTS = os.environ.get(
+    "HEADLIGHT_SERVER_WITH_FAULTS", str(ROOT / "build/release/tests/headlight-server-with-faults")
+)
 CLI = os.environ.get("HEADLIGHT_CLI", str(ROOT / "build/release/bin/headlight"))
+# Sanitizers keep what is freed for a while: how much memory is resident says little then.
+SANITIZED = os.environ.get("HEADLIGHT_SANITIZE", "") != ""
 README_EXAMPLE = os.environ.get("HEADLIGHT_README_EXAMPLE", str(ROOT / "build/release/tests/readme-example"))
 READY = re.compile(r"^ready grpc=(?P<grpc>\S+)(?: http=(?P<http>\S+))?(?: web=(?P<web>\S+))?(?: also=(?P<also>\S+))?$")
 NO_LIMITS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -35,20 +41,36 @@ def run_server(*flags: str, env: dict[str, str] | None = None) -> subprocess.Com
     return subprocess.run([BINARY, *flags], env=environment(env), capture_output=True, text=True, timeout=20)
 
 
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
+
+
 class Server:
     """A running server. Ports are free ones unless the flags or the environment say otherwise. `under`: what stands
-    before the binary on its command line."""
+    before the binary on its command line. `ready`: whether to wait until it is."""
 
     def __init__(
-        self, *flags: str, env: dict[str, str] | None = None, defaults: bool = True, under: tuple[str, ...] = ()
+        self,
+        *flags: str,
+        env: dict[str, str] | None = None,
+        defaults: bool = True,
+        under: tuple[str, ...] = (),
+        binary: str = BINARY,
+        ready: bool = True,
     ):
         ports = ["--listen=127.0.0.1:0", "--http=127.0.0.1:0"] if defaults else []
         self._stderr = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [*under, BINARY, *ports, *flags],
+            [*under, binary, *ports, *flags],
             env=environment(env), stdout=subprocess.PIPE, stderr=self._stderr, text=True,
         )  # fmt: skip
         self._channel: grpc.Channel | None = None
+        if ready:
+            self._read_addresses()
+
+    def _read_addresses(self) -> None:
         self.ready_line = self._read_line(20)
         ready = READY.match(self.ready_line)
         if ready is None:

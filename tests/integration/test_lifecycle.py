@@ -254,7 +254,8 @@ def test_a_cancelled_call_frees_the_workers(server, canary, busy_call, algorithm
 @pytest.mark.parametrize("algorithm", [NAIVE, FLASH], ids=["naive", "flash"])
 def test_a_passed_deadline_frees_the_workers(start, algorithm) -> None:
     server = start("--threads=2", "--max-wait-seconds=1000", "--max-call-seconds=1000")
-    request = endless(algorithm)
+    request = lasting(server, 1)
+    request.options.algorithm = algorithm
     predicted = server.stub.PlanAttention(make.plan_of(request), timeout=10).predicted.ToNanoseconds() / 1e9
     # Alone it would meet its deadline, beside others that come later it cannot.
     call = server.stub.Attend.future(request, timeout=predicted * 1.5)
@@ -420,7 +421,7 @@ def test_an_open_reflection_stream_does_not_hold_up_the_end(start) -> None:
 
 
 def test_a_drain_that_takes_too_long_is_cut_off(start) -> None:
-    server = start("--threads=2", "--drain-timeout=0.3")
+    server = start("--threads=2", "--drain-timeout=0.3", "--max-call-seconds=1000")
     call = server.stub.Attend.future(endless())
     wait_until(lambda: is_busy(server))
     server.terminate()

@@ -13,7 +13,7 @@ import pytest
 from make import MIB, bomb
 from raw_http2 import RawConnection
 from rpc_errors import failure_of
-from server_process import ROOT, Server, run_server, wait_until
+from server_process import SANITIZED, ROOT, Server, run_server, wait_until
 from wire import service_pb
 
 ATTEND = "/headlight.v1.AttentionService/Attend"
@@ -104,7 +104,7 @@ def test_large_messages_beyond_the_memory_of_grpc_are_cut_off(start) -> None:
         assert call.exception().code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     for channel in channels:
         channel.close()
-    assert peak_bytes(server) - before < 128 * MIB
+    assert peak_bytes(server) - before < 128 * MIB or SANITIZED
 
     def serves() -> bool:
         """A connection that comes too soon is closed as well, which clients try again."""
