@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from load import DRAINING, OK, REFUSED, Job, merged
 from make import MIB
 from scene import Scene, eventually, judge_given_back, load_binary, resident, small, work
 from server_process import Server
+from wire import service_pb
 
 ATTEND = "/headlight.v1.AttentionService/Attend"
 SLOPE = 1.0  # MiB for 100,000 calls
@@ -194,7 +195,34 @@ def cgroup_limit(scene: Scene) -> None:
                 scene.tell(f"uploads of 4 MiB that ended {end}", count)
 
 
+def first_call(scene: Scene) -> None:
+    """What the first call after the ready line takes, and those after it: of a shape of the warm-up, and of two others,
+    whose products oneDNN makes then."""
+    shapes = {"T 128": (128, 256, 4), "T 16, not warmed": (16, 64, 2), "T 512, not warmed": (512, 512, 8)}
+    took: dict[str, list[list[float]]] = {shape: [] for shape in shapes}
+    for _ in range(int(scene.count(max(8, min(20, scene.seconds / 3)), 1))):
+        for shape, (tokens, width, heads) in shapes.items():
+            with closing(Server()) as server:
+                request = make.seeded(tokens=tokens, width=width, heads=heads)
+                server.stub.GetServerInfo(service_pb.GetServerInfoRequest(), timeout=10)  # connects
+                took[shape].append([])
+                for _ in range(40):
+                    began = time.monotonic()
+                    server.attend(request)
+                    took[shape][-1].append(time.monotonic() - began)
+    with scene.server() as server:
+        server.attend(request)
+    for shape, runs in took.items():
+        first, steady = np.median([run[0] for run in runs]), np.median([run[10:] for run in runs])
+        scene.tell(f"steady call, {shape}", 1000 * float(steady), "ms")
+        if "not" in shape:
+            scene.tell(f"first call, {shape}", float(first / steady), "x")
+        else:
+            scene.at_most(f"first call, {shape}", float(first / steady), 1.5, "x")
+
+
 SCENARIOS = {
+    "first_call": (first_call, 10),
     "memory_slope": (memory_slope, 60),
     "burst_then_idle": (burst_then_idle, 45),
     "sigterm_under_load": (sigterm_under_load, 130),
