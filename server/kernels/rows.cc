@@ -1,7 +1,6 @@
 #include "server/kernels/rows.h"
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "server/kernels/simd_targets.h"
@@ -12,15 +11,13 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "hwy/contrib/math/math-inl.h"
+#include "server/kernels/tails-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace headlight {
 namespace HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using Tag = hn::ScalableTag<float>;
 
 // Calls full(i) for every whole vector and tail(i, count) for what is left.
 template <typename Full, typename Tail>
@@ -29,20 +26,6 @@ HWY_INLINE void ForVectors(std::int64_t n, Full full, Tail tail) {
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) full(i);
   if (i < n) tail(i, static_cast<std::size_t>(n - i));
-}
-
-// A vector whose first `count` lanes are loaded and whose others are `fill`.
-HWY_INLINE hn::Vec<Tag> LoadTail(const float* from, std::size_t count, float fill) {
-  HWY_ALIGN float lanes[hn::MaxLanes(Tag())];
-  hn::Store(hn::Set(Tag(), fill), Tag(), lanes);
-  std::memcpy(lanes, from, count * sizeof(float));
-  return hn::Load(Tag(), lanes);
-}
-
-HWY_INLINE void StoreTail(hn::Vec<Tag> v, float* to, std::size_t count) {
-  HWY_ALIGN float lanes[hn::MaxLanes(Tag())];
-  hn::Store(v, Tag(), lanes);
-  std::memcpy(to, lanes, count * sizeof(float));
 }
 
 // out[i] = f(in[i], i) for vectors.

@@ -12,6 +12,7 @@
 // clang-format off
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "server/kernels/tails-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
@@ -19,8 +20,6 @@ namespace headlight {
 namespace HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using Tag = hn::ScalableTag<float>;
 using Vec = hn::Vec<Tag>;
 using IntTag = hn::RebindToSigned<Tag>;
 using BitsTag = hn::RebindToUnsigned<Tag>;
@@ -28,13 +27,6 @@ using HalfBitsTag = hn::Rebind<std::uint16_t, Tag>;
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 constexpr std::int64_t kUnroll = 4;  // vectors in flight: more than an addition takes cycles
-
-HWY_INLINE Vec LoadTail(const float* from, std::size_t count, float fill) {
-  HWY_ALIGN float lanes[hn::MaxLanes(Tag())];
-  hn::Store(hn::Set(Tag(), fill), Tag(), lanes);
-  std::memcpy(lanes, from, count * sizeof(float));
-  return hn::Load(Tag(), lanes);
-}
 
 // Minimax polynomials for 2^f on [-1/2, 1/2], from the highest power: relative errors of 1.9e-9 and 2.6e-6.
 constexpr float kForFloats[] = {
