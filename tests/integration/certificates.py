@@ -46,6 +46,13 @@ def name_of(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
+# All that strict verifiers ask of an authority (RFC 5280, 4.2.1.3).
+SIGNS = x509.KeyUsage(
+    digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
+    key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
+
 def certificate(subject: str, key: ec.EllipticCurvePrivateKey, issuer: Pair | None, days: float, names) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -57,7 +64,14 @@ def certificate(subject: str, key: ec.EllipticCurvePrivateKey, issuer: Pair | No
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key((issuer.key if issuer else key).public_key()),
+            critical=False,
+        )
     )
+    if issuer is None:
+        builder = builder.add_extension(SIGNS, critical=True)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(issuer.key if issuer else key, hashes.SHA256())
