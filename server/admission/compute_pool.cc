@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "server/faults/fault.h"
+#include "server/host/processors.h"
 
 namespace headlight {
 namespace {
@@ -62,8 +64,18 @@ struct ComputePool::Job {
 };
 
 ComputePool::ComputePool(int threads) : since_(static_cast<std::size_t>(threads)) {
+  // Where there is a worker for each processor: woken by one another, two of them may share one for milliseconds, while
+  // the other rests.
+  std::vector<int> processors = AllowedProcessors();
+  if (processors.size() != since_.size()) processors.clear();
   threads_.reserve(since_.size());
-  for (Since& since : since_) threads_.emplace_back([this, &since] { WorkerLoop(since); });
+  for (std::size_t i = 0; i < since_.size(); ++i) {
+    const std::optional<int> own = processors.empty() ? std::nullopt : std::make_optional(processors[i]);
+    threads_.emplace_back([this, i, own] {
+      if (own.has_value()) KeepTo(*own);
+      WorkerLoop(since_[i]);
+    });
+  }
 }
 
 ComputePool::~ComputePool() {

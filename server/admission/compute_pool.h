@@ -40,7 +40,7 @@ class ComputePool {
  public:
   using Done = std::function<void(absl::Status)>;
 
-  // Starts `threads` (>= 1) workers.
+  // Starts `threads` (>= 1) workers. As many as the processors that the process may use: each keeps to one.
   explicit ComputePool(int threads);
   // Finishes all accepted work first.
   ~ComputePool();

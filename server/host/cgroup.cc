@@ -1,7 +1,5 @@
 #include "server/host/cgroup.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cmath>
 #include <thread>
@@ -14,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "server/host/files.h"
+#include "server/host/processors.h"
 
 namespace headlight {
 namespace {
@@ -111,10 +110,9 @@ std::optional<double> CpuThrottled(const std::string& directory) {
 }
 
 int AffinityCount() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-  // More processors than the set has room for.
-  return static_cast<int>(std::thread::hardware_concurrency());
+  const std::size_t allowed = AllowedProcessors().size();
+  // None is told where there are more than the system's set has room for.
+  return static_cast<int>(allowed > 0 ? allowed : std::thread::hardware_concurrency());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "server/admission/compute_pool.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -8,8 +9,10 @@
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/barrier.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "server/host/processors.h"
 
 namespace headlight {
 namespace {
@@ -196,6 +199,32 @@ TEST(ComputePool, FinishesWhatWasAcceptedBeforeItEnds) {
     }
   }
   EXPECT_EQ(ended.load(), 50);
+}
+
+// The processor that each lane ran on.
+std::vector<std::vector<int>> ProcessorsOfLanes(int threads) {
+  ComputePool pool(threads);
+  std::vector<std::vector<int>> seen(static_cast<std::size_t>(threads));
+  absl::Barrier* all = new absl::Barrier(threads);
+  SimpleWork work(1, [&](int lane) {
+    if (all->Block()) delete all;  // so that each lane has a worker of its own
+    seen[static_cast<std::size_t>(lane)] = AllowedProcessors();
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(RunToEnd(pool, work).ok());
+  return seen;
+}
+
+TEST(ComputePool, AWorkerForEachProcessorKeepsToIt) {
+  const std::vector<int> all = AllowedProcessors();
+  const int count = static_cast<int>(all.size());
+  std::vector<int> kept;
+  for (const std::vector<int>& of_lane : ProcessorsOfLanes(count)) {
+    ASSERT_EQ(of_lane.size(), 1);
+    kept.push_back(of_lane[0]);
+  }
+  EXPECT_THAT(kept, testing::UnorderedElementsAreArray(all));
+  for (const std::vector<int>& of_lane : ProcessorsOfLanes(count + 1)) EXPECT_EQ(of_lane, all);
 }
 
 TEST(ComputePool, TellsHowLongAWorkerHangsAndIsIdleAfterwards) {
