@@ -1,5 +1,7 @@
 #include "server/base/memory.h"
 
+#include <malloc.h>
+
 #include <new>
 #include <utility>
 
@@ -15,6 +17,12 @@ void RaiseTo(std::atomic<std::int64_t>& peak, std::int64_t value) {
 }
 
 }  // namespace
+
+void KeepFreedMemory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+  mallopt(M_TOP_PAD, 16 << 20);
+}
 
 void MemoryLedger::Add(std::int64_t bytes) { RaiseTo(peak_, now_.fetch_add(bytes, std::memory_order_relaxed) + bytes); }
 

@@ -10,6 +10,10 @@
 
 namespace headlight {
 
+// Keeps freed memory in the process, but what is larger than 32 MiB, until the program trims it: calls take and give back
+// the same few megabytes again and again, and page faults are a fifth of a short call otherwise. Once, at first.
+void KeepFreedMemory();
+
 // What workspace is for.
 enum class MemoryUse : std::uint8_t {
   kScratch,     // per lane: tiles, accumulators; with naive the grid of scores

@@ -25,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "server/admission/memory_watch.h"
 #include "server/base/host_port.h"
+#include "server/base/memory.h"
 #include "server/faults/fault.h"
 #include "server/host/cgroup.h"
 #include "server/kernels/cpu_target.h"
@@ -313,18 +314,6 @@ void SetUpLog(const std::string& level) {
 
 namespace {
 
-// Calls take and give back the same few megabytes again and again: kept in the process they cost no page faults, which
-// are a fifth of a short call otherwise. What is larger than the threshold is still given back at once.
-void KeepMemory() {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 256 << 20);
-  mallopt(M_TOP_PAD, 16 << 20);
-}
-
-}  // namespace
-
-namespace {
-
 // With the limits that follow from other options and from the machine.
 ServerOptions Resolved(ServerOptions options) {
   options.limits.max_call_milliseconds = static_cast<std::int64_t>(options.max_call_seconds * 1000);
@@ -339,7 +328,7 @@ ServerOptions Resolved(ServerOptions options) {
 }  // namespace
 
 int RunServer(const ServerOptions& options) {
-  KeepMemory();
+  KeepFreedMemory();
   // Debian's abseil looks for cycles of locks at every lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   sigset_t signals;

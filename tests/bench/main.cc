@@ -2,8 +2,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
 #include <thread>
 
+#include "server/base/memory.h"
 #include "server/kernels/cpu_target.h"
 #include "tests/bench/bench.h"
 
@@ -22,7 +24,10 @@ int Main(int argc, char** argv) {
   const auto add = [&](const char* name, const char* what, auto run) {
     CLI::App* command = app.add_subcommand(name, what);
     command->add_option("--cpu-target", target, "avx512, avx2, sse4, neon or baseline; the best by default");
-    command->final_callback([&, run] {
+    // As the server does; but a point tells what memory a process takes.
+    const bool as_server = std::string_view(name) != "point";
+    command->final_callback([&, run, as_server] {
+      if (as_server) KeepFreedMemory();
       if (!target.empty()) status = ForceCpuTarget(target);
       if (status.ok()) status = run();
     });
