@@ -10,8 +10,8 @@
 
 namespace headlight {
 
-// Keeps freed memory in the process, but what is larger than 32 MiB, until the program trims it: calls take and give back
-// the same few megabytes again and again, and page faults are a fifth of a short call otherwise. Once, at first.
+// Keeps freed memory in the process, but what is larger than 32 MiB, until the program trims it: calls take and give
+// back the same few megabytes again and again, and page faults are a fifth of a short call otherwise. Once, at first.
 void KeepFreedMemory();
 
 // What workspace is for.

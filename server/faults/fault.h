@@ -20,10 +20,10 @@
 #include "absl/strings/string_view.h"
 
 // Throws what the fault says. A name that is no point does not compile.
-#define HEADLIGHT_FAULT(name)                                           \
-  do {                                                                  \
+#define HEADLIGHT_FAULT(name)                                            \
+  do {                                                                   \
     constexpr ::std::size_t fault_point = ::headlight::FaultPoint(name); \
-    ::headlight::Fault(fault_point);                                    \
+    ::headlight::Fault(fault_point);                                     \
   } while (false)
 
 namespace headlight {
