@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -20,7 +21,7 @@ namespace headlight {
 namespace {
 
 const std::string& Path() {
-  static const std::string path = testing::TempDir() + "faults";
+  static const std::string path = testing::TempDir() + "faults." + std::to_string(getpid());
   return path;
 }
 

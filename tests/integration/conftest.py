@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def server() -> Iterator[Server]:
     """The server of all tests that do not change it. Afterwards it must still end well."""
     # However slow the machine is: tests that want a long call get one.
-    running = Server("--threads=2", "--max-call-seconds=100000")
+    running = Server("--threads=2", "--max-call-seconds=100000", "--max-wait-seconds=1000")
     yield running
     assert running.process.poll() is None, f"the shared server died: {running.stderr()}"
     running.terminate()

@@ -67,7 +67,7 @@ def test_overload_is_refused_and_what_was_taken_is_done(start) -> None:
 
 
 def test_short_calls_pass_while_long_ones_are_refused(start) -> None:
-    server = start("--threads=2", "--max-wait-seconds=0.2", "--max-call-seconds=1000")
+    server = start("--threads=2", "--max-wait-seconds=0.2", "--max-call-seconds=100000")
     call = server.stub.Attend.future(heavy(16384), timeout=60)
     wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
     assert server.metrics().value("headlight_backlog_seconds") > 0.2
@@ -82,13 +82,13 @@ def test_short_calls_pass_while_long_ones_are_refused(start) -> None:
 
 
 def test_batch_calls_are_shed_first(start) -> None:
-    server = start("--threads=1", "--max-call-seconds=1000")
+    server = start("--threads=1", "--max-call-seconds=100000")
     call = server.stub.Attend.future(heavy(), timeout=60)
     wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
     # It would wait for about so long, of which a batch call accepts half as much.
     waits = server.metrics().value("headlight_backlog_seconds")
     call.cancel()
-    server = start("--threads=1", f"--max-wait-seconds={1.3 * waits}", "--max-call-seconds=1000")
+    server = start("--threads=1", f"--max-wait-seconds={1.3 * waits}", "--max-call-seconds=100000")
     call = server.stub.Attend.future(heavy(), timeout=60)
     wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
     batch = heavy()
@@ -123,19 +123,19 @@ def test_memory_is_a_budget_of_all_calls(start) -> None:
     request = make.seeded(tokens=4096, width=512, heads=8)
     needs = plan(start("--threads=1"), request)
     one = needs.flash_bytes + needs.response_bytes
-    server = start("--threads=1", f"--memory-budget-bytes={one * 3 // 2}", "--max-wait-seconds=1000", "--max-call-seconds=1000")
+    server = start("--threads=1", f"--memory-budget-bytes={one * 3 // 2}", "--max-wait-seconds=1000", "--max-call-seconds=100000")
     call = server.stub.Attend.future(request, timeout=60)
     wait_until(lambda: server.metrics().value("headlight_memory_reserved_bytes") > 0)
     assert_asks_to_come_back(failure_of(lambda: server.attend(request)), "memory")
     assert server.attend(make.canary()).HasField("output")
     assert call.result().HasField("output")
     assert server.attend(request).HasField("output")
-    too_small = start("--threads=1", f"--memory-budget-bytes={one // 2}", "--max-call-seconds=1000")
+    too_small = start("--threads=1", f"--memory-budget-bytes={one // 2}", "--max-call-seconds=100000")
     refusal_of(lambda: too_small.attend(request), *TOO_EXPENSIVE)
 
 
 def test_calls_are_counted(start) -> None:
-    server = start("--threads=1", "--max-calls=1", "--max-call-seconds=1000")
+    server = start("--threads=1", "--max-calls=1", "--max-call-seconds=100000")
     call = server.stub.Attend.future(heavy(16384), timeout=60)
     wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
     assert_asks_to_come_back(failure_of(lambda: server.attend(make.canary())), "calls")

@@ -31,7 +31,7 @@ LIMITS = {
     "max_response_bytes": 256 << 20,
     "max_calls": 1024,
     "max_call_milliseconds": 100_000_000,
-    "max_wait_milliseconds": 1000,
+    "max_wait_milliseconds": 1_000_000,
 }
 FAMILIES = {
     "grpc_server_started_total": "counter",

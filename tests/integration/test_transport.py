@@ -101,7 +101,8 @@ def test_large_messages_beyond_the_memory_of_grpc_are_cut_off(start) -> None:
     channels = [server.new_channel() for _ in range(4)]
     calls = [channel.unary_unary(ATTEND).future(body, timeout=60) for channel in channels]
     for call in calls:
-        assert call.exception().code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        # Or the connection is closed.
+        assert call.exception().code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
     for channel in channels:
         channel.close()
     assert peak_bytes(server) - before < 128 * MIB or SANITIZED

@@ -16,7 +16,7 @@ import numpy as np
 from load import DRAINING, OK, REFUSED, Job, merged
 from make import MIB
 from scene import Scene, eventually, judge_given_back, load_binary, resident, small, work
-from server_process import Server
+from server_process import SANITIZED, Server
 from wire import service_pb
 
 ATTEND = "/headlight.v1.AttentionService/Attend"
@@ -172,6 +172,9 @@ def cgroup_limit(scene: Scene) -> None:
     with cgroup() as place:
         if place is None:
             scene.skipped = "no cgroup with a memory limit can be made here"
+            return
+        if SANITIZED:
+            scene.skipped = "a sanitizer takes many times the memory"
             return
         folder, limit = place
         into = ("sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh")
