@@ -68,7 +68,7 @@ def test_overload_is_refused_and_what_was_taken_is_done(start) -> None:
 
 def test_short_calls_pass_while_long_ones_are_refused(start) -> None:
     server = start("--threads=2", "--max-wait-seconds=0.2", "--max-call-seconds=100000")
-    call = server.stub.Attend.future(heavy(16384), timeout=60)
+    call = server.stub.Attend.future(heavy(16384))
     wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
     assert server.metrics().value("headlight_backlog_seconds") > 0.2
     assert plan(server, heavy(16384)).admission == service_pb.ADMISSION_FORECAST_REFUSED
@@ -136,7 +136,7 @@ def test_memory_is_a_budget_of_all_calls(start) -> None:
 
 def test_calls_are_counted(start) -> None:
     server = start("--threads=1", "--max-calls=1", "--max-call-seconds=100000")
-    call = server.stub.Attend.future(heavy(16384), timeout=60)
+    call = server.stub.Attend.future(heavy(16384))
     wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
     assert_asks_to_come_back(failure_of(lambda: server.attend(make.canary())), "calls")
     # What does not compute is answered.

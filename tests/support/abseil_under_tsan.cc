@@ -4,10 +4,10 @@
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
 #include "absl/base/config.h"
 #include "absl/base/options.h"
@@ -24,16 +24,22 @@ namespace {
 // its object first, which the ABI of Itanium makes the same call.
 template <typename Function>
 Function Next(const char* name) {
-  const std::string space = HEADLIGHT_TEXT(ABSL_OPTION_INLINE_NAMESPACE_NAME);
-  std::string symbol = name;
-  for (std::size_t at = 0; (at = symbol.find("$", at)) != std::string::npos;) {
-    symbol.replace(at, 1, "4absl" + std::to_string(space.size()) + space);
+  // Without `operator new`, which tests let fail.
+  constexpr char kSpace[] = HEADLIGHT_TEXT(ABSL_OPTION_INLINE_NAMESPACE_NAME);
+  std::array<char, 64> spaces{};
+  std::snprintf(spaces.data(), spaces.size(), "4absl%zu%s", sizeof(kSpace) - 1, kSpace);
+  std::array<char, 256> symbol{};
+  std::size_t size = 0;
+  for (const char* at = name; *at != '\0'; ++at) {
+    const std::array<char, 2> one{*at, '\0'};
+    size += static_cast<std::size_t>(std::snprintf(symbol.data() + size, symbol.size() - size, "%s",
+                                                   *at == '$' ? spaces.data() : one.data()));
   }
   const int error = errno;  // callers lock between a call of the system's and their look at its error
-  void* const found = dlsym(RTLD_NEXT, symbol.c_str());
+  void* const found = dlsym(RTLD_NEXT, symbol.data());
   errno = error;
   if (found == nullptr) {
-    std::fprintf(stderr, "no %s among the libraries\n", symbol.c_str());
+    std::fprintf(stderr, "no %s among the libraries\n", symbol.data());
     std::abort();
   }
   return reinterpret_cast<Function>(found);
