@@ -254,13 +254,13 @@ TEST(ComputePoolDeathTest, ARaceIsCaught) {
   EXPECT_EXIT(
       {
         ComputePool pool(2);
-        std::int64_t counted = 0;
+        volatile std::int64_t counted = 0;  // each of the thousand is one
         std::atomic<int> here{0};
         SimpleWork work(1, [&](int) {
           // Both at once, and nothing that would order what they do.
           here.fetch_add(1, std::memory_order_relaxed);
           while (here.load(std::memory_order_relaxed) < 2) std::this_thread::yield();
-          for (int i = 0; i < 1000; ++i) ++counted;
+          for (int i = 0; i < 1000; ++i) counted = counted + 1;
           return absl::OkStatus();
         });
         RunToEnd(pool, work).IgnoreError();
