@@ -32,8 +32,8 @@ Function Next(const char* name) {
   std::size_t size = 0;
   for (const char* at = name; *at != '\0'; ++at) {
     const std::array<char, 2> one{*at, '\0'};
-    size += static_cast<std::size_t>(std::snprintf(symbol.data() + size, symbol.size() - size, "%s",
-                                                   *at == '$' ? spaces.data() : one.data()));
+    size += static_cast<std::size_t>(
+        std::snprintf(symbol.data() + size, symbol.size() - size, "%s", *at == '$' ? spaces.data() : one.data()));
   }
   const int error = errno;  // callers lock between a call of the system's and their look at its error
   void* const found = dlsym(RTLD_NEXT, symbol.data());
