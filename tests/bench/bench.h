@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "tests/bench/report.h"
+#include "tests/bench/shapes.h"
 
 namespace headlight::bench {
 
@@ -21,8 +23,8 @@ struct Options {
 // Attention by shape and precision, beside the processor's peak and oneDNN's product of one tile.
 absl::Status RunKernels(const Options& options);
 
-// What outputs beside the answer cost. Rows and goals go into the report of RunKernels.
-absl::Status TimeMaps(const Options& options, Report& report);
+// What outputs beside the answer cost, for the wanted of these cases. Rows and goals go into the report of RunKernels.
+absl::Status TimeMaps(const Options& options, const std::vector<Case>& cases, Report& report);
 
 // Short calls alone and beside long ones, on one pool.
 struct FairnessOptions {

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <string_view>
 #include <thread>
 
@@ -36,7 +37,11 @@ int Main(int argc, char** argv) {
   const auto add_common = [&options](CLI::App* command) {
     command->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();
     command->add_option("--shapes", options.shapes, "folder of the shapes")->capture_default_str();
-    command->add_option("--json", options.json, "file for the report");
+    // Before the work: a report that cannot be written would cost all of it.
+    const auto writable = [](const std::string& path) {
+      return std::ofstream(path, std::ios::app) ? std::string() : "cannot write " + path;
+    };
+    command->add_option("--json", options.json, "file for the report")->check(CLI::Validator(writable, "PATH"));
   };
   CLI::App* kernels = add("kernels", "attention by shape and precision, and what maps cost",
                           [&options] { return RunKernels(options); });

@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/check.h"
-#include "tests/bench/shapes.h"
 
 namespace headlight::bench {
 namespace {
@@ -120,17 +119,14 @@ absl::StatusOr<Pair> Sample(ComputePool& pool, const Case& c, int runs) {
 
 }  // namespace
 
-absl::Status TimeMaps(const Options& options, Report& report) {
-  const auto cases = ReadShapes(options.shapes + "/maps.txt");
-  if (!cases.ok()) return cases.status();
-  if (std::none_of(cases->begin(), cases->end(),
-                   [&options](const Case& c) { return IsWanted(options.only, c.name); })) {
+absl::Status TimeMaps(const Options& options, const std::vector<Case>& cases, Report& report) {
+  if (std::none_of(cases.begin(), cases.end(), [&options](const Case& c) { return IsWanted(options.only, c.name); })) {
     return absl::OkStatus();
   }
   std::printf("\n%-22s %19s %19s %7s\n", "", "without, ms", "with, ms", "median");
   std::printf("%-22s %9s %9s %9s %9s %7s\n", "outputs", "best", "median", "best", "median", "ratio");
   ComputePool pool(options.threads);
-  for (const Case& c : *cases) {
+  for (const Case& c : cases) {
     if (!IsWanted(options.only, c.name)) continue;
     const auto pair = Sample(pool, c, options.runs);
     if (!pair.ok()) return pair.status();

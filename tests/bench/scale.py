@@ -13,9 +13,9 @@ import json
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+import arguments as bench_arguments
 import scale_plot
 
 SMALLEST = 512
@@ -42,8 +42,9 @@ def measure(binary: str, tokens: int, naive: bool, options: argparse.Namespace) 
     command += ["--naive"] if naive else []
     command += [f"--cpu-target={options.cpu_target}"] if options.cpu_target else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"scale: the point of {tokens} tokens failed with exit status {done.returncode}")
+    if done.returncode != 0:  # it said why
+        print(f"scale: the point of {tokens} tokens failed", file=sys.stderr)
+        sys.exit(2 if done.returncode == 2 else 1)
     point: Point = json.loads(done.stdout)
     return point
 
@@ -115,22 +116,25 @@ def print_goals(goals: list[dict[str, Any]]) -> None:
     for what in ("time", "memory", "peak RSS, MiB"):
         of = [goal for goal in goals if goal["what"] == what]
         missed = [f"{goal['measured']:.2f} at T {goal['tokens']}" for goal in of if not goal["met"]]
-        print(f"{what:<14} {'not met: ' + ', '.join(missed) if missed else f'met at all {len(of)}'}")
+        verdict = f"met at all {len(of)}" if of else "not judged: there is no doubling"
+        print(f"{what:<14} {'not met: ' + ', '.join(missed) if missed else verdict}")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench scale", description=__doc__.splitlines()[0])
     parser.add_argument("binary", help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, default=1, help="workers (1)")
+    parser.add_argument("--threads", type=bench_arguments.threads, default=1, help="workers (1)")
     parser.add_argument("--largest", type=int, default=32768, help="T doubles from 512 to this (32768)")
-    parser.add_argument("--rounds", type=int, default=3, help="over all points (3)")
-    parser.add_argument("--seconds", type=float, default=0.3, help="a point repeats its call for so long (0.3)")
-    parser.add_argument("--cpu-target", help="avx512, avx2, sse4, neon or baseline (the best)")
-    parser.add_argument("--json", type=Path, help="file for the report")
-    parser.add_argument("--svg", type=Path, help="file for the plot")
+    parser.add_argument("--rounds", type=bench_arguments.count, default=3, help="over all points (3)")
+    parser.add_argument(
+        "--seconds", type=bench_arguments.seconds, default=0.3, help="a point repeats its call for so long (0.3)"
+    )
+    parser.add_argument("--cpu-target", choices=bench_arguments.CPU_TARGETS, help="what to compute with (the best)")
+    parser.add_argument("--json", type=bench_arguments.writable, help="file for the report")
+    parser.add_argument("--svg", type=bench_arguments.writable, help="file for the plot")
     options = parser.parse_args(arguments)
-    if options.threads < 1 or options.rounds < 1 or options.largest < SMALLEST:
-        parser.error(f"--threads and --rounds are at least 1, --largest at least {SMALLEST}")
+    if options.largest not in (SMALLEST << doublings for doublings in range(12)):
+        parser.error(f"--largest is {SMALLEST} doubled up to 11 times, not {options.largest}")
     return options
 
 
@@ -140,9 +144,11 @@ def main(arguments: list[str]) -> int:
     naive = [tokens for tokens in flash if HEADS * tokens * tokens * ELEMENT <= LARGEST_GRID]
     plan = [(tokens, False) for tokens in flash] + [(tokens, True) for tokens in naive]
     rounds: dict[tuple[int, bool], list[Point]] = {key: [] for key in plan}
-    for _ in range(options.rounds):
-        for key in plan:
-            rounds[key].append(measure(options.binary, *key, options))
+    for number in range(1, options.rounds + 1):
+        for tokens, is_naive in plan:
+            name = "naive" if is_naive else "flash"
+            print(f"round {number} of {options.rounds}: {name}, {tokens} tokens", file=sys.stderr, flush=True)
+            rounds[tokens, is_naive].append(measure(options.binary, tokens, is_naive, options))
     machine = rounds[plan[0]][0]["machine"]
     points = {is_naive: [merge(rounds[key]) for key in plan if key[1] == is_naive] for is_naive in (False, True)}
     print_head(machine, options)
@@ -156,7 +162,6 @@ def main(arguments: list[str]) -> int:
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.svg:
-        options.svg.parent.mkdir(parents=True, exist_ok=True)
         options.svg.write_text(scale_plot.plot(report))
     return 0
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).resolve().parent / "service"))
+import arguments as bench_arguments  # noqa: E402
 import messages  # noqa: E402
 import report  # noqa: E402
 import servers  # noqa: E402
@@ -187,13 +188,13 @@ def summarise(contender: Contender, server: Server, case: Case, clients: int, sl
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench service", description="Our server beside others, over the wire.")
-    parser.add_argument("--tokens", type=int, nargs="+", default=[16, 128, 512, 2048], help="lengths of sequences")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8], help="clients at once")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of every server in a case")
-    parser.add_argument("--seconds", type=float, default=2.5, help="length of a turn")
-    parser.add_argument("--warmup", type=float, default=0.5, help="seconds before each turn that do not count")
+    parser.add_argument("--tokens", type=bench_arguments.count, nargs="+", default=[16, 128, 512, 2048], help="lengths of sequences")
+    parser.add_argument("--clients", type=bench_arguments.count, nargs="+", default=[1, 8], help="clients at once")
+    parser.add_argument("--rounds", type=bench_arguments.count, default=5, help="turns of every server in a case")
+    parser.add_argument("--seconds", type=bench_arguments.seconds, default=2.5, help="length of a turn")
+    parser.add_argument("--warmup", type=bench_arguments.seconds, default=0.5, help="seconds before each turn that do not count")
     parser.add_argument("--no-peers", action="store_true", help="our server and the echo alone")
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
+    parser.add_argument("--json", type=bench_arguments.writable, help="write all numbers to this file")
     parser.add_argument("--bin", default=str(ROOT / "build/release/bin"), help="where our binaries are")
     return parser.parse_args()
 

@@ -75,12 +75,24 @@ TEST(BenchCheck, SeesAWrongAnswer) {
 TEST(ReadShapes, RefusesWhatIsNoShape) {
   EXPECT_EQ(ReadShapes("/nonexistent").status().code(), absl::StatusCode::kNotFound);
   const std::string path = testing::TempDir() + "/headlight-shapes.txt";
-  for (const char* line : {"a 1 8 8 16 16 64 64 0 f32", "a 1 8 8 16 16 64 64 2 f32 -", "a 1 8 8 16 16 64 64 0 f64 -",
-                           "a 1 8 8 16 16 64 64 0 f32 much", "a 1 8 8 16 16 64 64 0 f32 - -", "a b"}) {
+  for (const char* line :
+       {"a 1 8 8 16 16 64 64 0 f32", "a 1 8 8 16 16 64 64 2 f32 -", "a 1 8 8 16 16 64 64 0 f64 -",
+        "a 1 8 8 16 16 64 64 0 f32 much", "a 1 8 8 16 16 64 64 0 f32 - -", "a b", "a 0 8 8 16 16 64 64 0 f32 -",
+        "a 1 8 3 16 16 64 64 0 f32 -", "a 1 8 8 16 -16 64 64 0 f32 -", "a 1 8 8 16 200000000 64 64 0 f32 -"}) {
     std::ofstream(path) << line << "\n";
     EXPECT_EQ(ReadShapes(path).status().code(), absl::StatusCode::kInvalidArgument) << line;
   }
   std::filesystem::remove(path);
+}
+
+TEST(CheckWanted, KnowsNames) {
+  std::vector<Case> cases(2);
+  cases[0].name = "short";
+  cases[1].name = "long";
+  for (const char* only : {"", "short", "long,short"}) EXPECT_TRUE(CheckWanted(only, cases).ok()) << only;
+  const absl::Status status = CheckWanted("short,lang", cases);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "no shape is called 'lang'; there are short, long");
 }
 
 TEST(FmaPeak, IsSomeNumber) { EXPECT_GT(SampleFmaPeak(2), 0.1); }

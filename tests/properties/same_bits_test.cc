@@ -97,6 +97,33 @@ TEST(SameBits, NotWhereTilesDependOnTheThreads) {
   }
 }
 
+// A batch may have more keys than are packed; a call of the same rows alone has its tiles packed.
+TEST(SameBits, WithPackedTilesOrWithout) {
+  for (const std::int64_t head_size : {16, 64, 80, 128}) {
+    for (const ComputePrecision precision : {ComputePrecision::kFloat32, ComputePrecision::kBFloat16}) {
+      for (const int rank : {3, 4}) {
+        Problem p;
+        p.hq = 4;  // two heads meet each tile
+        p.hkv = 2;
+        p.rank = rank;
+        p.precision = precision;
+        p.d = p.dv = head_size;
+        p.tq = 530;
+        p.tk = 1100;
+        p.causal = CausalAlignment::kBottomRight;
+        SCOPED_TRACE(p.Describe());
+        const auto bound = Bind(p);
+        const std::string packed = BytesOf(*bound, Algorithm::kFlash, 2, [](const ExecutionPlan& plan) {
+          EXPECT_EQ(plan.packs_key_tiles, GainsFromPacking());
+        });
+        const auto never = [](ExecutionPlan& plan) { plan.packs_key_tiles = plan.packs_value_tiles = false; };
+        EXPECT_EQ(packed, BytesOf(*bound, Algorithm::kFlash, 1, never));
+        EXPECT_EQ(packed, BytesOf(*bound, Algorithm::kFlash, 3));
+      }
+    }
+  }
+}
+
 TEST(SameBits, AloneOrInABatch) {
   for (Problem p : Problems()) {
     SCOPED_TRACE(p.Describe());
