@@ -126,6 +126,12 @@ class Server:
         assert status == 200, f"/metrics answered {status}"
         return Metrics(text)
 
+    def held(self) -> float:
+        """Calls that wait, workers that compute and bytes taken for them, added up: 0 at rest."""
+        metrics = self.metrics()
+        names = ("queue_length", "workers_busy", "workspace_bytes", "memory_reserved_bytes")
+        return sum(metrics.value(f"headlight_{name}") for name in names)
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 

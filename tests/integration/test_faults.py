@@ -38,20 +38,16 @@ def faulty(tmp_path, start) -> Faulty:
     return Faulty(tmp_path / "faults", start)
 
 
-def assert_nothing_held(server: Server) -> None:
-    names = ("headlight_workers_busy", "headlight_workspace_bytes", "headlight_memory_reserved_bytes",
-             "headlight_queue_length")  # fmt: skip
-
-    def rests() -> bool:
-        metrics = server.metrics()
-        return all(metrics.value(name) == 0 for name in names)
-
-    wait_until(rests)
+@pytest.fixture
+def calm(faulty) -> tuple[Server, bytes]:
+    """A server without faults so far, and what it answers the canary."""
+    server = faulty.start()
+    return server, make.bits(server.attend(make.canary()))
 
 
 def assert_well(server: Server, bits: bytes) -> None:
     """Nothing is held, and the canary is what it was."""
-    assert_nothing_held(server)
+    wait_until(lambda: server.held() == 0)
     assert make.bits(server.attend(make.canary())) == bits
     assert server.page("/livez")[0] == 200
 
@@ -63,9 +59,8 @@ def test_the_server_that_is_shipped_has_no_fault_points() -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize(("fault", "reason"), [("error", "INTERNAL"), ("bad_alloc", "SERVER_OVERLOADED")])
-def test_a_failure_ends_the_call_alone(faulty, point, fault, reason) -> None:
-    server = faulty.start()
-    bits = make.bits(server.attend(make.canary()))
+def test_a_failure_ends_the_call_alone(faulty, calm, point, fault, reason) -> None:
+    server, bits = calm
     faulty.set(f"{point}={fault}")
     assert failure_of(lambda: server.attend(make.canary())).reason == reason
     assert "purpose" in server.stderr() or fault == "bad_alloc"
@@ -96,9 +91,8 @@ def test_calls_that_fail_at_random_leave_the_others_as_they_are(faulty) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_call_cancelled_at_every_edge_leaves_nothing(faulty, point) -> None:
-    server = faulty.start()
-    bits = make.bits(server.attend(make.canary()))
+def test_a_call_cancelled_at_every_edge_leaves_nothing(faulty, calm, point) -> None:
+    server, bits = calm
     for when in (0.0, 0.005, 0.02):
         faulty.set(f"{point}=inf")
         call = server.stub.Attend.future(make.canary())
@@ -110,9 +104,8 @@ def test_a_call_cancelled_at_every_edge_leaves_nothing(faulty, point) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_deadline_that_passes_at_an_edge_is_kept(faulty, point) -> None:
-    server = faulty.start()
-    bits = make.bits(server.attend(make.canary()))
+def test_a_deadline_that_passes_at_an_edge_is_kept(faulty, calm, point) -> None:
+    server, bits = calm
     faulty.set(f"{point}=300ms")
     assert failure_of(lambda: server.attend(make.canary(), 0.1)).code == grpc.StatusCode.DEADLINE_EXCEEDED
     faulty.set("")

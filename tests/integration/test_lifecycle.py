@@ -49,15 +49,9 @@ def is_busy(server: Server) -> bool:
     return server.metrics().value("headlight_workers_busy") > 0
 
 
-def rest(server: Server) -> bool:
-    """No worker computes and no workspace is held."""
-    metrics = server.metrics()
-    return metrics.value("headlight_workers_busy") == 0 and metrics.value("headlight_workspace_bytes") == 0
-
-
 def submit(client: ThreadPoolExecutor, server: Server, request: service_pb.AttendRequest) -> Future:
     """A call that workers are at."""
-    wait_until(lambda: rest(server))
+    wait_until(lambda: server.held() == 0)
     call = client.submit(server.attend, request, 60)
     wait_until(lambda: is_busy(server), interval=0)
     return call
@@ -72,7 +66,7 @@ def assert_idle_soon(server: Server) -> None:
     computed = [m.value("headlight_worker_busy_seconds_total") for m in (at_once, later)]
     assert computed[1] - computed[0] < 0.002, "workers still computed"
     assert later.value("headlight_workers_busy") == 0
-    wait_until(lambda: rest(server))
+    wait_until(lambda: server.held() == 0)
 
 
 # Starting.
@@ -219,7 +213,7 @@ def busy_call(server) -> Iterator[Callable[..., grpc.Future]]:
     calls = []
 
     def start_call(algorithm: int, timeout: float | None = None) -> grpc.Future:
-        wait_until(lambda: rest(server))
+        wait_until(lambda: server.held() == 0)
         calls.append(server.stub.Attend.future(endless(algorithm), timeout=timeout))
         wait_until(lambda: is_busy(server))
         return calls[-1]
@@ -271,7 +265,7 @@ def test_a_passed_deadline_frees_the_workers(start, algorithm) -> None:
 
 
 def test_a_lost_connection_frees_the_workers(server, canary) -> None:
-    wait_until(lambda: rest(server))
+    wait_until(lambda: server.held() == 0)
     with server.new_channel() as channel:
         call = service_grpc.AttentionServiceStub(channel).Attend.future(endless())
         wait_until(lambda: is_busy(server))
@@ -300,7 +294,7 @@ def test_a_short_call_does_not_wait_for_a_long_one(server, busy_call) -> None:
 def test_a_compare_can_be_cancelled(server, canary) -> None:
     request = make.seeded(tokens=4096, width=1024, heads=16)
     same = service_pb.CompareAlgorithmsRequest.FromString(request.SerializeToString())
-    wait_until(lambda: rest(server))
+    wait_until(lambda: server.held() == 0)
     call = server.stub.CompareAlgorithms.future(same)
     wait_until(lambda: is_busy(server))
     time.sleep(0.1)

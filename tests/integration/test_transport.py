@@ -13,7 +13,7 @@ import pytest
 from make import MIB, bomb
 from raw_http2 import RawConnection
 from rpc_errors import failure_of
-from server_process import SANITIZED, ROOT, Server, run_server, wait_until
+from server_process import ROOT, SANITIZED, Server, run_server, wait_until
 from wire import service_pb
 
 ATTEND = "/headlight.v1.AttentionService/Attend"

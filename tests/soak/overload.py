@@ -4,7 +4,7 @@ import os
 
 import load
 from load import OK, REFUSED, Job, Seen
-from scene import MIB, Scene, eventually, held, small, work
+from scene import MIB, Scene, eventually, small, work
 from server_process import Metrics, Server
 
 NORMAL_WITHIN = 5  # seconds
@@ -34,7 +34,7 @@ def time_to_normal(scene: Scene, server: Server, alone: Seen) -> float:
     few = Job(small(), 1, clients=1, most_calls=5)
 
     def is_normal() -> bool:
-        return held(server) == 0 and scene.load(server, few)[0].p(50) <= TIMES_ALONE * alone.p(99)
+        return server.held() == 0 and scene.load(server, few)[0].p(50) <= TIMES_ALONE * alone.p(99)
 
     return eventually(is_normal, 30)
 
@@ -139,16 +139,16 @@ def cancel(scene: Scene) -> None:
             call = server.stub.Attend.future(giant)
             eventually(lambda: server.metrics().value("headlight_workers_busy") > 0, 10)
             call.cancel()
-            idle.append(eventually(lambda: held(server) == 0, 10))
+            idle.append(eventually(lambda: server.held() == 0, 10))
         after = server.metrics()
         scene.at_most("computing: cancel latency, p90 edge", 1000 * edge_of(before, after, latency, 0.9), 20, "ms")
-        scene.at_most("computing: until nothing is held, median", 1000 * sorted(idle)[rounds // 2], 100, "ms")
+        scene.at_most("computing: until nothing is median", 1000 * sorted(idle)[rounds // 2], 100, "ms")
         scene.promise("computing: calls that ended otherwise", rounds - cancelled(after) + cancelled(before))
         for _ in range(rounds):
             calls = [server.stub.Attend.future(giant) for _ in range(32)]
             for call in reversed(calls):
                 call.cancel()
-            eventually(lambda: held(server) == 0, 30)
+            eventually(lambda: server.held() == 0, 30)
         queued = server.metrics()
         scene.at_most("queued: cancel latency, p90 edge", 1000 * edge_of(after, queued, latency, 0.9), 20, "ms")
         scene.tell("queued: given up before they began", cancelled(queued, stage="queue"))

@@ -145,8 +145,8 @@ class Scene:
         if crashed:
             print(f"the server ended with {server.process.returncode}: {server.stderr()[-2000:]}")
             return
-        eventually(lambda: held(server) == 0, 60)
-        self.promise("places held afterwards", held(server))
+        eventually(lambda: server.held() == 0, 60)
+        self.promise("places held afterwards", server.held())
         self.promise("canary afterwards, wrong bits", float(make.bits(server.attend(make.canary())) != wanted))
         self.promise("times it was said not to live", watch.dead)
         self.at_most("times it did not say whether it lives", watch.silent, 0)
@@ -164,13 +164,6 @@ def judge_given_back(scene: Scene, server: Server, before: float) -> None:
     back = eventually(lambda: resident(server) <= 1.2 * before, 0 if scene.quick else 30)
     scene.at_most("back to 1.2 x at rest within", back, 30, "s")
     scene.at_most("resident then", resident(server), 1.2 * before, "MiB")
-
-
-def held(server: Server) -> float:
-    """Calls, bytes and workers that are taken."""
-    metrics = server.metrics()
-    names = ("queue_length", "memory_reserved_bytes", "workspace_bytes", "workers_busy")
-    return sum(metrics.value(f"headlight_{name}") for name in names)
 
 
 def small() -> bytes:
