@@ -91,11 +91,15 @@ absl::Status Admission::Gate() {
   return Unavailable(ErrorReason::kDraining, "the server is about to stop and takes no more calls");
 }
 
-double Admission::Left(const Call& call) { return std::max(call.worker_seconds - call.control->worker_seconds(), 0.0); }
+double Admission::Left(const Call& call, absl::Time now) {
+  if (call.control->GivenUp(now)) return 0;
+  return std::max(call.worker_seconds - call.control->worker_seconds(), 0.0);
+}
 
 double Admission::BacklogLocked() const {
+  const absl::Time now = absl::Now();
   double left = 0;
-  for (const Call& call : calls_) left += Left(call);
+  for (const Call& call : calls_) left += Left(call, now);
   return left / options_.workers;
 }
 
@@ -104,7 +108,8 @@ Quote Admission::PredictLocked(const CallCost& cost, Priority priority) const {
   Quote quote;
   quote.compute_seconds = mine / CostModel::Lanes(cost, options_.workers);
   // Calls share the workers by time: until this one has had what it needs, each other gets as much, or all it needs.
-  for (const Call& call : calls_) quote.wait_seconds += std::min(Left(call), mine);
+  const absl::Time now = absl::Now();
+  for (const Call& call : calls_) quote.wait_seconds += std::min(Left(call, now), mine);
   quote.wait_seconds /= options_.workers;
   const bool batch = priority == Priority::kBatch;
   const MemoryPressure pressure = pressure_.load(std::memory_order_relaxed);

@@ -91,8 +91,8 @@ class Admission {
 
   enum class Phase : std::uint8_t { kWarming, kOpen, kClosed };
 
-  // Seconds of workers that a call still needs.
-  static double Left(const Call& call);
+  // Seconds of workers that a call still needs: none where nobody waits for it any more.
+  static double Left(const Call& call, absl::Time now);
   Quote PredictLocked(const CallCost& cost, Priority priority) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   double BacklogLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Refuse(const CallCost& cost, const Quote& quote, absl::Time now, absl::Time deadline)

@@ -23,6 +23,9 @@ constexpr std::int64_t kYoung = 5'000'000;
 constexpr std::int64_t kShortTurn = 200'000;
 // A turn otherwise: a change of calls costs the caches their contents, some hundred microseconds of memory traffic.
 constexpr std::int64_t kLongTurn = 8'000'000;
+// How long a worker that has nothing left in a phase looks for the next one before it rests: about what it takes to
+// wake it up. It gives way to any other thread meanwhile.
+constexpr std::int64_t kLookout = 100'000;
 // How often waiting turns are searched for calls that were given up: these leave before any other goes on.
 constexpr absl::Duration kSearch = absl::Milliseconds(2);
 
@@ -45,6 +48,7 @@ struct ComputePool::Job {
   Work* work;
   Done done;
   std::atomic<int> lanes{0};
+  std::atomic<bool> ended{false};
   // Nanoseconds on workers, counted from what the least served call had when this one came.
   std::atomic<std::int64_t> served{0};
   std::int64_t began = 0;  // what `served` was then
@@ -111,6 +115,7 @@ void ComputePool::Push(std::shared_ptr<Job> job, int lane) {
   turns_.push_back({std::move(job), lane, served, pushed_++, young, /*ended=*/false});
   std::push_heap(turns_.begin(), turns_.end(), Later());
   if (young) young_waiting_.fetch_add(1, std::memory_order_relaxed);
+  waiting_.fetch_add(1, std::memory_order_relaxed);
 }
 
 absl::Duration ComputePool::longest_step() const {
@@ -139,6 +144,7 @@ void ComputePool::WorkerLoop(Since& since) {
       turns_.pop_back();
       if (!turn.ended) least_served_ = std::max(least_served_, turn.served);
       if (turn.young) young_waiting_.fetch_sub(1, std::memory_order_relaxed);
+      waiting_.fetch_sub(1, std::memory_order_relaxed);
     }
     busy_.fetch_add(1, std::memory_order_relaxed);
     const int left = TakeTurn(turn.job, turn.lane, since);
@@ -193,11 +199,22 @@ int ComputePool::TakeTurn(const std::shared_ptr<Job>& job, int lane, Since& sinc
       absl::StatusOr<bool> more = RunUnits(*job, lane, since);
       if (more.ok() && *more) return lane;
       if (!more.ok()) job->Fail(std::move(more).status());
-      if (job->lanes.fetch_sub(1) != 1) return kNone;
+      if (job->lanes.fetch_sub(1) != 1) {
+        LookOut(*job);
+        return kNone;
+      }
     }
     lane = BeginPhase(job);
   } while (lane >= 0);
   return kNone;
+}
+
+void ComputePool::LookOut(const Job& job) const {
+  const std::int64_t end = absl::GetCurrentTimeNanos() + kLookout;
+  while (waiting_.load(std::memory_order_relaxed) == 0 && !job.ended.load(std::memory_order_relaxed) &&
+         absl::GetCurrentTimeNanos() < end) {
+    std::this_thread::yield();
+  }
 }
 
 int ComputePool::BeginPhase(const std::shared_ptr<Job>& job) {
@@ -215,6 +232,7 @@ int ComputePool::BeginPhase(const std::shared_ptr<Job>& job) {
     }
     status = lanes.status();
   }
+  job->ended.store(true, std::memory_order_relaxed);
   job->done(std::move(status));
   const absl::MutexLock lock(&mutex_);
   --jobs_;

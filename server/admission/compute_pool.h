@@ -88,6 +88,8 @@ class ComputePool {
   // Ends the job, or begins a phase: its lanes wait but for the first, which is the caller's. Negative: the job ended.
   int BeginPhase(const std::shared_ptr<Job>& job);
   void Push(std::shared_ptr<Job> job, int lane);
+  // Until a turn waits or the job has ended, for a moment at most.
+  void LookOut(const Job& job) const;
   // Now and then, puts turns of calls that were given up in front.
   void BringEndedForward() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -96,7 +98,7 @@ class ComputePool {
   std::int64_t pushed_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time searched_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   std::int64_t least_served_ ABSL_GUARDED_BY(mutex_) = 0;  // of the jobs that wait or run, about; never falls
-  std::atomic<int> young_waiting_{0};
+  std::atomic<int> waiting_{0}, young_waiting_{0};         // turns
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::int64_t jobs_ ABSL_GUARDED_BY(mutex_) = 0;
   std::atomic<int> busy_{0};

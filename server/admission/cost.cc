@@ -7,14 +7,23 @@
 namespace headlight {
 namespace {
 
-// What the smallest call takes: its phases and its way through the pool.
-constexpr double kOverheadSeconds = 60e-6;
+// What the smallest call can take.
+constexpr double kLeastOverhead = 10e-6;
+constexpr double kMostOverhead = 1e-3;
 // Products of a unit of work, as the engine cuts them.
 constexpr double kUnitFlops = 32e6;
 constexpr double kReferenceFlopsPerSecond = 1e9;
 constexpr double kStep = 0.2;
 // A single observation changes a rate by no more than this factor before kStep: a stolen processor is no new rate.
 constexpr double kMostChange = 4;
+// The rate of the larger calls of a kind is at least this much of the small ones': they have less beside their
+// products. Naive's large grids leave the caches.
+constexpr double kLeastOfSmall = 0.4;
+
+// By how much what is `now` changes where `observed` was seen.
+double ChangeTowards(double observed, double now) {
+  return std::pow(std::clamp(observed / now, 1 / kMostChange, kMostChange), kStep);
+}
 
 }  // namespace
 
@@ -31,7 +40,7 @@ double CostModel::AttentionSeconds(const CallCost& cost) const {
 
 double CostModel::WorkerSeconds(const CallCost& cost) const {
   const absl::MutexLock lock(&mutex_);
-  return kOverheadSeconds + AttentionSeconds(cost) +
+  return overhead_seconds_ + AttentionSeconds(cost) +
          static_cast<double>(cost.reference_flops) / reference_.flops_per_second;
 }
 
@@ -40,14 +49,27 @@ double CostModel::Lanes(const CallCost& cost, int workers) {
   return std::clamp(units, 1.0, static_cast<double>(workers));
 }
 
-void CostModel::Move(Rate& rate, double observed) {
-  const double change = std::clamp(observed / rate.flops_per_second, 1 / kMostChange, kMostChange);
-  const double half = std::pow(change, kStep / 2);
-  for (auto& of_kind : rates_) {
-    for (Rate& other : of_kind) other.flops_per_second *= half;
+void CostModel::LearnRate(const CallCost& cost, double seconds) {
+  const double observed = static_cast<double>(cost.flops) / seconds;
+  auto& of_kind = rates_[static_cast<std::size_t>(cost.kind)];
+  const SizeClass size = SizeClassOf(cost.flops);
+  Rate& rate = of_kind[static_cast<std::size_t>(size)];
+  if (!rate.learned) {
+    for (Rate& other : of_kind) {
+      if (!other.learned) other.flops_per_second = observed;
+    }
+    rate.learned = true;
+    return;
   }
-  reference_.flops_per_second *= half;
-  rate.flops_per_second *= half;
+  const double change = ChangeTowards(observed, rate.flops_per_second);
+  rate.flops_per_second *= change;
+  if (size == SizeClass::kSmall) {
+    const double least = kLeastOfSmall * rate.flops_per_second;
+    for (Rate& of_class : of_kind) of_class.flops_per_second = std::max(of_class.flops_per_second, least);
+  } else {
+    const SizeClass other = size == SizeClass::kLarge ? SizeClass::kMedium : SizeClass::kLarge;
+    of_kind[static_cast<std::size_t>(other)].flops_per_second *= std::sqrt(change);
+  }
 }
 
 void CostModel::Learn(const CallCost& cost, double worker_seconds) {
@@ -55,24 +77,19 @@ void CostModel::Learn(const CallCost& cost, double worker_seconds) {
   const double attention = AttentionSeconds(cost);
   const double reference = static_cast<double>(cost.reference_flops) / reference_.flops_per_second;
   // What was not the larger part says nothing about its rate.
-  if (reference > attention) {
-    const double seconds = worker_seconds - kOverheadSeconds - attention;
+  if (overhead_seconds_ >= std::max(attention, reference)) {
+    const double observed = std::max(worker_seconds - attention - reference, kLeastOverhead);
+    overhead_seconds_ *= ChangeTowards(observed, overhead_seconds_);
+    overhead_seconds_ = std::min(overhead_seconds_, kMostOverhead);
+  } else if (reference > attention) {
+    const double seconds = worker_seconds - overhead_seconds_ - attention;
     if (seconds <= 0) return;
     const double observed = static_cast<double>(cost.reference_flops) / seconds;
-    if (reference_.learned) return Move(reference_, observed);
-    reference_ = {observed, true};
-    return;
+    const double change = ChangeTowards(observed, reference_.flops_per_second);
+    reference_ = {reference_.learned ? reference_.flops_per_second * change : observed, true};
+  } else if (worker_seconds > overhead_seconds_ + reference) {
+    LearnRate(cost, worker_seconds - overhead_seconds_ - reference);
   }
-  const double seconds = worker_seconds - kOverheadSeconds - reference;
-  if (seconds <= kOverheadSeconds || attention <= 0) return;
-  const double observed = static_cast<double>(cost.flops) / seconds;
-  auto& of_kind = rates_[static_cast<std::size_t>(cost.kind)];
-  Rate& rate = of_kind[static_cast<std::size_t>(SizeClassOf(cost.flops))];
-  if (rate.learned) return Move(rate, observed);
-  for (Rate& other : of_kind) {
-    if (!other.learned) other.flops_per_second = observed;
-  }
-  rate.learned = true;
 }
 
 }  // namespace headlight

@@ -36,9 +36,11 @@ class CostModel {
   // How many workers can be at it at once, at least 1: no more than it has units of work.
   static double Lanes(const CallCost& cost, int workers);
 
-  // A call of this cost took so many seconds of workers' time. The first of a kind sets the rates of all its classes;
-  // then the rate of its class moves a fifth of the way, and the others half as far, since most of what changes is the
-  // machine's load. Calls so small that their rate cannot be told are passed over.
+  // A call of this cost took so many seconds of workers' time. It teaches what most of its time went to: the overhead
+  // of any call, the rate of its class, or that of the reference. The first of a kind sets the rates of all its
+  // classes; then what is taught moves a fifth of the way. What changes for medium and large calls is mostly the
+  // machine's load, so they move each other half as far. Small ones differ too much among themselves for that: they
+  // only tell how slow the larger of their kind cannot be.
   void Learn(const CallCost& cost, double worker_seconds);
 
  private:
@@ -48,12 +50,13 @@ class CostModel {
   };
 
   double AttentionSeconds(const CallCost& cost) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Moves `rate`, and all others half as far, towards what was observed.
-  void Move(Rate& rate, double observed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LearnRate(const CallCost& cost, double seconds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable absl::Mutex mutex_;
   std::array<std::array<Rate, kSizeClasses>, kCostKinds> rates_ ABSL_GUARDED_BY(mutex_);
   Rate reference_ ABSL_GUARDED_BY(mutex_);
+  // What the smallest call takes: its phases and its way through the pool.
+  double overhead_seconds_ ABSL_GUARDED_BY(mutex_) = 60e-6;
 };
 
 }  // namespace headlight

@@ -7,6 +7,9 @@
 
 namespace headlight {
 
+// What is worth giving back.
+constexpr std::int64_t kGrown = std::int64_t{4} << 20;
+
 MemoryPressure PressureOf(const MemoryReading& reading) {
   if (!reading.of_cgroup || reading.limit_bytes <= 0) return MemoryPressure::kNone;
   const double share = static_cast<double>(reading.used_bytes) / static_cast<double>(reading.limit_bytes);
@@ -29,21 +32,23 @@ MemoryWatch::~MemoryWatch() {
 }
 
 void MemoryWatch::Watch() {
-  absl::Time last_call = absl::Now();
-  bool released = true;
-  std::int64_t admitted = admission_.admitted();
+  absl::Time rests_since = absl::Now();
+  std::int64_t admitted = admission_.admitted(), at_rest = options_.resident();
   while (!stopping_.WaitForNotificationWithTimeout(options_.interval)) {
-    admission_.SetPressure(PressureOf(options_.read()));
+    const MemoryPressure pressure = PressureOf(options_.read());
+    admission_.SetPressure(pressure);
+    if (pressure != MemoryPressure::kNone) options_.release();
     const absl::Time now = absl::Now();
     if (const std::int64_t seen = admission_.admitted(); seen != admitted || admission_.calls() > 0) {
       admitted = seen;
-      last_call = now;
-      released = false;
+      rests_since = now;
     }
-    if (!released && now - last_call >= options_.idle) {
-      options_.release();
-      released = true;
-    }
+    if (now - rests_since < options_.idle) continue;
+    rests_since = now;
+    // Not only calls that were admitted take memory: what is refused was read before.
+    if (options_.resident() < at_rest + kGrown) continue;
+    options_.release();
+    at_rest = options_.resident();
   }
 }
 

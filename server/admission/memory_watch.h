@@ -26,8 +26,10 @@ class MemoryWatch {
  public:
   struct Options {
     std::function<MemoryReading()> read;
-    std::function<void()>
-        release;  // gives memory back to the system: once after calls, when there were none for `idle`
+    std::function<std::int64_t()> resident;  // bytes of the process
+    // Gives memory back to the system: where the process has grown, when there were no calls for `idle`, and while
+    // there is pressure.
+    std::function<void()> release;
     absl::Duration interval = absl::Milliseconds(250);
     absl::Duration idle = absl::Seconds(5);
   };

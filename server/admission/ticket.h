@@ -23,6 +23,11 @@ class CallControl {
   // The client went away.
   void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
 
+  // Whether nobody waits for it any more. Its workers leave at their next step.
+  bool GivenUp(absl::Time now) const {
+    return cancelled_.load(std::memory_order_relaxed) || now >= deadline_ ||
+           (aborted_ != nullptr && aborted_->load(std::memory_order_relaxed));
+  }
   // OK, CANCELLED, DEADLINE_EXCEEDED, or UNAVAILABLE with DRAIN_ABORTED.
   absl::Status Check(absl::Time now) const;
 

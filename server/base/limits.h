@@ -34,7 +34,15 @@ struct Limits {
   std::int64_t max_calls = 1024;              // at once
   std::int64_t max_call_milliseconds = 30'000;
   std::int64_t max_wait_milliseconds = 1000;
-  std::int64_t max_memory_bytes = 0;  // of all calls together; 0: no bound
+  std::int64_t max_memory_bytes = 0;                         // of all calls together; 0: no bound
+  std::int64_t grpc_memory_bytes = std::int64_t{512} << 20;  // gRPC's buffers, of all connections together
+  // Of a connection; 0: never.
+  std::int64_t max_connection_age_milliseconds = 300'000;
+  std::int64_t max_connection_age_grace_milliseconds = 35'000;
+  std::int64_t max_connection_idle_milliseconds = 600'000;
+  std::int64_t keepalive_time_milliseconds = 60'000;
+  std::int64_t keepalive_timeout_milliseconds = 20'000;
+  std::int64_t handshake_timeout_milliseconds = 10'000;
 
   // Name and value of each, in the order above.
   std::vector<std::pair<absl::string_view, std::int64_t>> Table() const {
@@ -59,7 +67,14 @@ struct Limits {
             {"max_calls", max_calls},
             {"max_call_milliseconds", max_call_milliseconds},
             {"max_wait_milliseconds", max_wait_milliseconds},
-            {"max_memory_bytes", max_memory_bytes}};
+            {"max_memory_bytes", max_memory_bytes},
+            {"grpc_memory_bytes", grpc_memory_bytes},
+            {"max_connection_age_milliseconds", max_connection_age_milliseconds},
+            {"max_connection_age_grace_milliseconds", max_connection_age_grace_milliseconds},
+            {"max_connection_idle_milliseconds", max_connection_idle_milliseconds},
+            {"keepalive_time_milliseconds", keepalive_time_milliseconds},
+            {"keepalive_timeout_milliseconds", keepalive_timeout_milliseconds},
+            {"handshake_timeout_milliseconds", handshake_timeout_milliseconds}};
   }
 };
 

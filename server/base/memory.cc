@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
@@ -18,10 +19,16 @@ void RaiseTo(std::atomic<std::int64_t>& peak, std::int64_t value) {
 
 }  // namespace
 
-void KeepFreedMemory() {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 256 << 20);
-  mallopt(M_TOP_PAD, 16 << 20);
+void KeepFreedMemory(std::int64_t limit_bytes) {
+  static constexpr std::int64_t kMiB = 1 << 20;
+  const auto at_most = [limit_bytes](std::int64_t bytes, std::int64_t share) {
+    return static_cast<int>(limit_bytes > 0 ? std::clamp(limit_bytes / share, kMiB, bytes) : bytes);
+  };
+  mallopt(M_MMAP_THRESHOLD, at_most(32 * kMiB, 64));
+  mallopt(M_TRIM_THRESHOLD, at_most(256 * kMiB, 16));
+  mallopt(M_TOP_PAD, at_most(16 * kMiB, 64));
+  // The ends of other arenas than the first are never given back, 64 MiB each.
+  mallopt(M_ARENA_MAX, 1);
 }
 
 void MemoryLedger::Add(std::int64_t bytes) { RaiseTo(peak_, now_.fetch_add(bytes, std::memory_order_relaxed) + bytes); }

@@ -11,8 +11,9 @@
 namespace headlight {
 
 // Keeps freed memory in the process, but what is larger than 32 MiB, until the program trims it: calls take and give
-// back the same few megabytes again and again, and page faults are a fifth of a short call otherwise. Once, at first.
-void KeepFreedMemory();
+// back the same few megabytes again and again, and page faults are a fifth of a short call otherwise. Less of it where
+// the process may have no more than `limit_bytes`; 0: no limit. Once, before there are threads.
+void KeepFreedMemory(std::int64_t limit_bytes);
 
 // What workspace is for.
 enum class MemoryUse : std::uint8_t {

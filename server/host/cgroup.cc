@@ -1,5 +1,7 @@
 #include "server/host/cgroup.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <thread>
@@ -141,6 +143,11 @@ MemoryReading ReadMemory(const std::string& root) {
     return {false, static_cast<std::int64_t>(total), static_cast<std::int64_t>(std::max(total - available, 0.0))};
   const double used = *cgroup.memory_usage_bytes - cgroup.memory_inactive_bytes.value_or(0);
   return {true, static_cast<std::int64_t>(*cgroup.memory_limit_bytes), static_cast<std::int64_t>(std::max(used, 0.0))};
+}
+
+std::int64_t ResidentBytes(const std::string& root) {
+  const std::vector<std::string> words = SplitWords(ReadText(root + "/proc/self/statm"));
+  return static_cast<std::int64_t>(Number(words, 1).value_or(0)) * sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace headlight

@@ -31,6 +31,9 @@ struct MemoryReading {
 };
 MemoryReading ReadMemory(const std::string& root = "");
 
+// Resident memory of this process in bytes; 0 where it is not told.
+std::int64_t ResidentBytes(const std::string& root = "");
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_SERVER_HOST_CGROUP_H_

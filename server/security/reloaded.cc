@@ -1,5 +1,9 @@
 #include "server/security/reloaded.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -13,7 +17,15 @@ namespace {
 constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 
 absl::StatusOr<std::string> ReadOne(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  // Whatever stands there must not make the thread wait that looks at all files: a pipe would.
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct stat what {};
+  if (descriptor >= 0 && fstat(descriptor, &what) == 0 && !S_ISREG(what.st_mode)) {
+    close(descriptor);
+    return absl::UnavailableError(absl::StrCat("cannot read ", path, ": not a regular file"));
+  }
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(descriptor < 0 ? nullptr : fdopen(descriptor, "rb"),
+                                                             std::fclose);
   std::string contents;
   char chunk[4096];
   std::size_t size = 0;
@@ -21,7 +33,6 @@ absl::StatusOr<std::string> ReadOne(const std::string& path) {
          (size = std::fread(chunk, 1, sizeof(chunk), file.get())) > 0) {
     contents.append(chunk, size);
   }
-  // A directory can be opened, but not read.
   if (file == nullptr || std::ferror(file.get()) != 0) {
     return absl::UnavailableError(absl::StrCat("cannot read ", path, ": ", std::strerror(errno)));
   }

@@ -1,5 +1,6 @@
 #include "server/service/attention_service.h"
 
+#include <grpc/support/time.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "absl/base/config.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/base/errors.h"
@@ -17,36 +19,85 @@
 #include "server/kernels/cpu_target.h"
 #include "server/layers/demo.h"
 #include "server/layers/layer.h"
+#include "server/service/call_identity.h"
 #include "server/service/encode.h"
 #include "server/service/status.h"
 
 namespace headlight {
 namespace {
 
-// Counts a call from its arrival to its status.
-class CallCounter {
+using google::protobuf::Message;
+
+absl::string_view MetadataOf(const grpc::ServerContextBase& context, const char* key) {
+  const auto found = context.client_metadata().find(key);
+  return found == context.client_metadata().end() ? absl::string_view()
+                                                  : absl::string_view(found->second.data(), found->second.size());
+}
+
+// gRPC's own conversion overflows for deadlines beyond the year 2262, which clients do send.
+absl::Time DeadlineOf(const grpc::ServerContextBase& context) {
+  constexpr std::int64_t kFar = 9'000'000'000;  // seconds since 1970
+  const gpr_timespec raw = gpr_convert_clock_type(context.raw_deadline(), GPR_CLOCK_REALTIME);
+  if (raw.tv_sec >= kFar) return absl::InfiniteFuture();
+  return absl::FromUnixSeconds(raw.tv_sec) + absl::Nanoseconds(raw.tv_nsec);
+}
+
+// A call that has come in.
+struct Arrival {
+  Shared& shared;
+  const Door& door;
+  Method method;
+  grpc::CallbackServerContext* context;
+};
+
+// Counts a call and logs it, from its arrival to its status. The request, the answer and the context outlive it.
+class CallWatch {
  public:
-  CallCounter(Metrics& metrics, Method method) : metrics_(metrics), method_(method), began_(absl::Now()) {
-    metrics_.CallStarted(method_);
+  CallWatch(const Arrival& arrival, const Message& request, const Message& response)
+      : shared_(arrival.shared), method_(arrival.method), request_(request), response_(response) {
+    shared_.metrics.CallStarted(method_);
+    request_id_ = RequestIdFrom(MetadataOf(*arrival.context, "x-request-id"));
+    traceparent_ = TraceparentFrom(MetadataOf(*arrival.context, "traceparent"));
+    arrival.context->AddInitialMetadata("x-request-id", request_id_);
   }
 
-  void Finish(const absl::Status& status) {
-    metrics_.CallFinished(method_, status.code(), absl::ToDoubleSeconds(absl::Now() - began_));
-    if (!status.ok()) metrics_.Failed(DetailsOf(status).reason);
+  const std::string& request_id() const { return request_id_; }
+
+  // `describe` adds what is known of what was computed.
+  void Finish(const absl::Status& status, absl::FunctionRef<void(CallRecord*)> describe) {
+    const double seconds = absl::ToDoubleSeconds(absl::Now() - began_);
+    shared_.metrics.CallFinished(method_, status.code(), seconds);
+    if (!status.ok()) shared_.metrics.Failed(DetailsOf(status).reason);
+    shared_.call_log.Ended(status.ok(), [&] {
+      CallRecord record;
+      record.method = method_;
+      record.request_id = request_id_;
+      record.traceparent = traceparent_;
+      record.code = status.code();
+      if (!status.ok()) record.reason = DetailsOf(status).reason;
+      record.seconds = seconds;
+      record.request_bytes = static_cast<std::int64_t>(request_.ByteSizeLong());
+      if (status.ok()) record.response_bytes = static_cast<std::int64_t>(response_.ByteSizeLong());
+      describe(&record);
+      return record;
+    });
   }
 
  private:
-  Metrics& metrics_;
-  Method method_;
-  absl::Time began_;
+  Shared& shared_;
+  const Method method_;
+  const Message& request_;
+  const Message& response_;
+  const absl::Time began_ = absl::Now();
+  std::string request_id_, traceparent_;
 };
 
 // One call that computes. Deletes itself when gRPC is done with it.
 template <typename Call>
 class ComputeReactor final : public grpc::ServerUnaryReactor {
  public:
-  ComputeReactor(Shared& shared, Method method, grpc::CallbackServerContext* context)
-      : shared_(shared), context_(context), counter_(shared.metrics, method), call_(shared) {
+  ComputeReactor(const Arrival& arrival, const typename Call::Request& request, const typename Call::Response& response)
+      : shared_(arrival.shared), context_(arrival.context), watch_(arrival, request, response), call_(arrival.shared) {
     shared_.open_calls.fetch_add(1);
   }
 
@@ -118,8 +169,10 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
   }
 
   void End(const absl::Status& status) {
-    if (status.code() == absl::StatusCode::kInternal) spdlog::error("call failed: {}", std::string(status.message()));
-    counter_.Finish(status);
+    if (status.code() == absl::StatusCode::kInternal) {
+      spdlog::error("call {} failed: {}", watch_.request_id(), std::string(status.message()));
+    }
+    watch_.Finish(status, [this](CallRecord* record) { call_.Describe(record); });
     // What gRPC's own retries go by; RetryInfo says the same to people.
     const double retry_after = status.ok() ? 0 : DetailsOf(status).retry_after_seconds;
     if (retry_after > 0) {
@@ -130,43 +183,53 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
 
   Shared& shared_;
   grpc::CallbackServerContext* context_;  // lives until OnDone
-  CallCounter counter_;
+  CallWatch watch_;
   Call call_;
   absl::Mutex mutex_;
   absl::Time cancelled_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   std::shared_ptr<CallControl> control_ ABSL_GUARDED_BY(mutex_);
 };
 
-grpc::ServerUnaryReactor* End(Shared& shared, Method method, grpc::CallbackServerContext* context,
-                              const absl::Status& status) {
-  CallCounter(shared.metrics, method).Finish(status);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
+// Who may not call is told so before anything is looked at. And gRPC holds a connection to the limit of metadata only
+// when the client has acknowledged it, which may be after its first calls.
+absl::Status MayEnter(const Arrival& arrival) {
+  if (absl::Status may = arrival.door.Check(*arrival.context); !may.ok()) return may;
+  constexpr std::size_t kOverhead = 32;  // of an entry, as HTTP/2 counts it
+  std::size_t bytes = 0;
+  for (const auto& [key, value] : arrival.context->client_metadata()) bytes += key.size() + value.size() + kOverhead;
+  const std::int64_t most = arrival.shared.limits.max_metadata_bytes;
+  Violations violations;
+  if (static_cast<std::int64_t>(bytes) > most) {
+    violations.Add("metadata", absl::StrCat(bytes, " bytes"), absl::StrCat("at most ", most, " bytes"));
+  }
+  return violations.ToStatus();
 }
 
-// Who may not call is told so before anything is looked at. Every method comes through here or through Answer.
-template <typename Call>
-grpc::ServerUnaryReactor* StartCall(Shared& shared, const Door& door, Method method,
-                                    grpc::CallbackServerContext* context, const typename Call::Request* request,
-                                    typename Call::Response* response) {
-  if (const absl::Status may = door.Check(*context); !may.ok()) return End(shared, method, context, may);
-  auto* reactor = new ComputeReactor<Call>(shared, method, context);
-  reactor->Start(*request, response, absl::FromChrono(context->deadline()));
-  return reactor;
-}
-
-// A call that is answered at once, by `work`.
-template <typename Work>
-grpc::ServerUnaryReactor* Answer(Shared& shared, const Door& door, Method method, grpc::CallbackServerContext* context,
-                                 const Work& work) {
-  absl::Status status = door.Check(*context);
+// A call that is answered at once, by `work`. Every method comes through here or through StartCall.
+grpc::ServerUnaryReactor* Answer(const Arrival& arrival, const Message& request, const Message& response,
+                                 absl::FunctionRef<absl::Status()> work) {
+  CallWatch watch(arrival, request, response);
+  absl::Status status = MayEnter(arrival);
   try {
     if (status.ok()) status = work();
   } catch (const std::bad_alloc&) {
     status = absl::ResourceExhaustedError("not enough memory for this call now");
   }
-  return End(shared, method, context, status);
+  watch.Finish(status, [](CallRecord*) {});
+  grpc::ServerUnaryReactor* reactor = arrival.context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+template <typename Call>
+grpc::ServerUnaryReactor* StartCall(const Arrival& arrival, const typename Call::Request& request,
+                                    typename Call::Response* response) {
+  if (const absl::Status may = MayEnter(arrival); !may.ok()) {
+    return Answer(arrival, request, *response, [&may] { return may; });
+  }
+  auto* reactor = new ComputeReactor<Call>(arrival, request, *response);
+  reactor->Start(request, response, DeadlineOf(*arrival.context));
+  return reactor;
 }
 
 }  // namespace
@@ -178,25 +241,25 @@ AttentionService::AttentionService(Shared& shared, const Door& door) : shared_(s
 
 grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
                                                    const v1::AttendRequest* request, v1::AttendResponse* response) {
-  return StartCall<AttendCall>(shared_, door_, Method::kAttend, context, request, response);
+  return StartCall<AttendCall>({shared_, door_, Method::kAttend, context}, *request, response);
 }
 
 grpc::ServerUnaryReactor* AttentionService::PlanAttention(grpc::CallbackServerContext* context,
                                                           const v1::PlanAttentionRequest* request,
                                                           v1::PlanAttentionResponse* response) {
-  return Answer(shared_, door_, Method::kPlanAttention, context, [&] { return PlanCall(shared_, *request, response); });
+  return Answer({shared_, door_, Method::kPlanAttention, context}, *request, *response,
+                [&] { return PlanCall(shared_, *request, response); });
 }
 
 grpc::ServerUnaryReactor* AttentionService::CompareAlgorithms(grpc::CallbackServerContext* context,
                                                               const v1::CompareAlgorithmsRequest* request,
                                                               v1::CompareAlgorithmsResponse* response) {
-  return StartCall<CompareCall>(shared_, door_, Method::kCompareAlgorithms, context, request, response);
+  return StartCall<CompareCall>({shared_, door_, Method::kCompareAlgorithms, context}, *request, response);
 }
 
 grpc::ServerUnaryReactor* AttentionService::GetDemo(grpc::CallbackServerContext* context,
-                                                    const v1::GetDemoRequest* /*request*/,
-                                                    v1::GetDemoResponse* response) {
-  return Answer(shared_, door_, Method::kGetDemo, context, [&] {
+                                                    const v1::GetDemoRequest* request, v1::GetDemoResponse* response) {
+  return Answer({shared_, door_, Method::kGetDemo, context}, *request, *response, [&] {
     const Demo& demo = headlight::GetDemo();
     response->set_layer(demo.layer.name());
     response->mutable_tokens()->Assign(demo.tokens.begin(), demo.tokens.end());
@@ -207,9 +270,9 @@ grpc::ServerUnaryReactor* AttentionService::GetDemo(grpc::CallbackServerContext*
 }
 
 grpc::ServerUnaryReactor* AttentionService::GetServerInfo(grpc::CallbackServerContext* context,
-                                                          const v1::GetServerInfoRequest* /*request*/,
+                                                          const v1::GetServerInfoRequest* request,
                                                           v1::GetServerInfoResponse* response) {
-  return Answer(shared_, door_, Method::kGetServerInfo, context, [&] {
+  return Answer({shared_, door_, Method::kGetServerInfo, context}, *request, *response, [&] {
     response->set_version(HEADLIGHT_VERSION);
     response->set_cpu_target(std::string(NameOf(ActiveCpuTarget())));
     for (const CpuTarget target : AvailableCpuTargets()) {

@@ -22,6 +22,21 @@ void RefuseIgnoredVariables(const CLI::App& app) {
   }
 }
 
+// An empty path would start without what was asked for, silently and open to everybody.
+void RefuseEmptySecrets(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string name = option->get_name();
+    if (name.rfind("--tls-", 0) != 0 && name.rfind("--auth-", 0) != 0) continue;
+    const char* value = option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
+    if (value != nullptr && *value == '\0') {
+      throw CLI::ValidationError(name, option->get_envname() + " is set and empty; unset it to go without");
+    }
+    for (const std::string& result : option->results()) {
+      if (result.empty()) throw CLI::ValidationError(name, "is empty; leave it out to go without");
+    }
+  }
+}
+
 // A range that NaN is not in, as it is in CLI::Range.
 CLI::Validator Between(double low, double high) {
   const CLI::Validator is_number(
@@ -38,7 +53,13 @@ CLI::Validator Seconds() { return Between(0, 2e6); }
 
 CLI::Validator Address() {
   return {[](const std::string& text) {
-            if (text.empty() || text.rfind("unix:", 0) == 0) return std::string();
+            constexpr std::size_t kMostOfAPath = 107;  // sockaddr_un
+            if (text.rfind("unix:", 0) == 0) {
+              const std::size_t length = text.size() - 5;
+              if (length > 0 && length <= kMostOfAPath) return std::string();
+              return text + ": the path of a unix socket has 1 to 107 bytes";
+            }
+            if (text.empty()) return std::string();
             return std::string(ParseHostPort(text).status().message());
           },
           "ADDRESS"};
@@ -127,7 +148,7 @@ void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--memory-budget-bytes", options.limits.max_memory_bytes,
                  "memory of all calls together; 0 takes 70 % of what the cgroup or the machine has left")
       ->envname("HEADLIGHT_MEMORY_BUDGET_BYTES")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 50));
+      ->check(CLI::IsMember({0}) | CLI::Range(std::int64_t{1} << 20, std::int64_t{1} << 50));
 }
 
 void AddFlags(ServerOptions& options, CLI::App& app) {
@@ -172,6 +193,10 @@ void AddFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->envname("HEADLIGHT_LOG_LEVEL")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}));
+  app.add_option("--log-calls-per-second", options.log_calls_per_second,
+                 "most lines of the log for calls that ended well, and as many for others; 0: none")
+      ->envname("HEADLIGHT_LOG_CALLS_PER_SECOND")
+      ->check(CLI::Range(0, 100'000));
 }
 
 }  // namespace
@@ -186,6 +211,7 @@ std::variant<ServerOptions, int> ParseFlags(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     RefuseIgnoredVariables(app);
+    RefuseEmptySecrets(app);
   } catch (const CLI::Success& asked) {
     return app.exit(asked);  // --help, --version
   } catch (const CLI::ParseError& error) {

@@ -32,6 +32,11 @@ std::int64_t MapBytes(const v1::AttendResponse& response) {
   return bytes;
 }
 
+CallShape ShapeOf(const ExecutionPlan& plan) {
+  const Dimensions& d = plan.spec.dims;
+  return {d.batch, d.query_heads, d.key_value_heads, d.query_tokens, d.key_tokens, d.head_size, d.value_head_size};
+}
+
 Priority PriorityOf(v1::Priority priority) {
   return priority == v1::PRIORITY_BATCH ? Priority::kBatch : Priority::kInteractive;
 }
@@ -119,9 +124,19 @@ void AttendCall::Encode(Response* response) {
   AttendRecord record = RecordOf(*plan_, attention_->Record());
   record.weight_map_bytes = MapBytes(*response);
   record.seconds[Stage::kDecode] = decode_seconds_;
-  record.seconds[Stage::kEncode] = absl::ToDoubleSeconds(absl::Now() - began);
+  encode_seconds_ = absl::ToDoubleSeconds(absl::Now() - began);
+  record.seconds[Stage::kEncode] = encode_seconds_;
   shared_.metrics.Attended(record);
   shared_.metrics.Estimated(record.algorithm, ticket_->Learn());
+}
+
+void AttendCall::Describe(CallRecord* record) const {
+  if (!plan_.has_value()) return;
+  record->shape = ShapeOf(*plan_);
+  record->algorithm = plan_->algorithm == Algorithm::kNaive ? "naive" : "flash";
+  if (attention_ != nullptr) record->stage_seconds = attention_->Record().times;
+  record->stage_seconds[Stage::kDecode] = decode_seconds_;
+  record->stage_seconds[Stage::kEncode] = encode_seconds_;
 }
 
 absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& request,
@@ -189,6 +204,12 @@ void CompareCall::Encode(Response* response) {
   shared_.metrics.Attended(RecordOf(*naive_, work_->naive()));
   shared_.metrics.Attended(RecordOf(*flash_, work_->flash()));
   shared_.metrics.Estimated(AlgorithmLabel::kNaive, ticket_->Learn());
+}
+
+void CompareCall::Describe(CallRecord* record) const {
+  if (!flash_.has_value()) return;
+  record->shape = ShapeOf(*flash_);
+  record->algorithm = "both";
 }
 
 }  // namespace headlight

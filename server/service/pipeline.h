@@ -22,6 +22,7 @@
 #include "server/engine/sequence.h"
 #include "server/kernels/matmul.h"
 #include "server/plan/planner.h"
+#include "server/telemetry/call_log.h"
 #include "server/telemetry/metrics.h"
 
 namespace headlight {
@@ -33,6 +34,7 @@ struct Shared {
   MatmulCache& matmuls;
   MemoryLedger& memory;
   Metrics& metrics;
+  CallLog& call_log;
   Admission& admission;
   // Calls that compute, from their arrival to the moment when gRPC is done with them.
   std::atomic<std::int64_t>& open_calls;
@@ -62,11 +64,13 @@ class AttendCall {
   Stage stage() const { return work_->stage(); }
   // About how much of it was computed.
   double flops_done() const { return FlopsDone(shared_, cost_, *control()); }
+  // What is known of it now: shape, algorithm, times of stages. Not while it computes.
+  void Describe(CallRecord* record) const;
 
  private:
   Shared& shared_;
   CallCost cost_;
-  double decode_seconds_ = 0;
+  double decode_seconds_ = 0, encode_seconds_ = 0;
   std::optional<ExecutionPlan> plan_;
   std::optional<Ticket> ticket_;
   // The work's parts, from what plan_, ticket_ and data_ hold.
@@ -100,6 +104,7 @@ class CompareCall {
   const std::shared_ptr<CallControl>& control() const { return ticket_->control(); }
   Stage stage() const { return work_->stage(); }
   double flops_done() const { return FlopsDone(shared_, cost_, *control()); }
+  void Describe(CallRecord* record) const;
 
  private:
   Shared& shared_;

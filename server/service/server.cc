@@ -5,10 +5,13 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
 #include <malloc.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -32,6 +35,8 @@
 #include "server/layers/demo.h"
 #include "server/service/attention_service.h"
 #include "server/service/encode.h"
+#include "server/service/logging.h"
+#include "server/service/status_page.h"
 #include "server/web/admin_server.h"
 
 namespace headlight {
@@ -42,6 +47,8 @@ constexpr char kServiceName[] = "headlight.v1.AttentionService";
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(5);
 // How long answers that are complete may take to leave before streams that never end are cut.
 constexpr absl::Duration kLastBytes = absl::Seconds(1);
+// gRPC's buffers where there is next to no memory: enough for health and small calls.
+constexpr std::int64_t kLeastBuffers = std::int64_t{4} << 20;
 // A step takes milliseconds. Probes that ask every 10 s see within half a minute that a worker hangs.
 constexpr absl::Duration kHangs = absl::Seconds(15);
 
@@ -53,6 +60,19 @@ bool SignalPending() {
 }
 
 bool IsUnixSocket(const std::string& address) { return address.rfind("unix:", 0) == 0; }
+
+// Whether somebody listens on this unix socket: gRPC would take it away from them without a word.
+bool AnswersAt(const std::string& address) {
+  sockaddr_un to{};
+  to.sun_family = AF_UNIX;
+  const std::string path = address.substr(5);
+  if (path.size() >= sizeof(to.sun_path)) return false;
+  path.copy(to.sun_path, path.size());
+  const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const bool answers = connect(probe, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 || errno == EAGAIN;
+  close(probe);
+  return answers;
+}
 
 // Takes out what the reflection library puts into every builder from the moment it is loaded.
 class WithoutReflection final : public grpc::ServerBuilderOption {
@@ -77,9 +97,10 @@ void EndWithin(absl::Duration limit, int code) {
 // Everything that lives as long as the server, in the order in which it is needed.
 class Process {
  public:
-  Process(ServerOptions options, Transport& transport)
+  Process(ServerOptions options, Transport& transport, const LogCounts& log_counts)
       : options_(std::move(options)),
         transport_(transport),
+        log_counts_(log_counts),
         pool_(options_.threads > 0 ? options_.threads : ComputeThreads()),
         admission_(MakeAdmission(), &memory_),
         metrics_(MakeBuildInfo(), options_.limits, MakeSources()),
@@ -113,6 +134,7 @@ class Process {
     sources.max_wait_seconds = admission_.options().max_wait_seconds;
     sources.memory_budget_bytes = admission_.options().memory_budget_bytes;
     sources.memory = &memory_;
+    sources.log = &log_counts_;
     sources.workers = [this] { return pool_.workers(); };
     sources.workers_busy = [this] { return pool_.busy(); };
     sources.worker_busy_seconds = [this] { return pool_.busy_seconds(); };
@@ -127,21 +149,28 @@ class Process {
   void SetReady(bool ready);
   absl::Status RunOwn(const v1::AttendRequest& request, AttendCall& call);
   void WarmUp();
-  void PrintReady() const;
+  // What clients reach, by name: "grpc=HOST:PORT http=HOST:PORT also=...".
+  std::string Addresses() const;
+  StatusFacts Facts() const;
 
   const ServerOptions options_;
   Transport& transport_;
+  const LogCounts& log_counts_;
+  const absl::Time started_ = absl::Now();
   MemoryLedger memory_;
   MatmulCache matmuls_;
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
+  std::atomic<bool> listening_{false};  // what Addresses reads is there
   std::atomic<std::int64_t> open_calls_{0};
   std::atomic<bool> aborted_{false};
   ComputePool pool_;
   Admission admission_;
   Metrics metrics_;
-  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, admission_, open_calls_};
-  MemoryWatch memory_watch_{{[] { return ReadMemory(); }, [] { malloc_trim(0); }}, admission_};
+  CallLog call_log_{options_.log_calls_per_second, LogCall};
+  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, call_log_, admission_, open_calls_};
+  MemoryWatch memory_watch_{{[] { return ReadMemory(); }, [] { return ResidentBytes(); }, [] { malloc_trim(0); }},
+                            admission_};
   AttentionService service_;
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<grpc::Server> grpc_;
@@ -154,6 +183,7 @@ absl::Status Process::StartHttp() {
   if (!address.ok()) return absl::InvalidArgumentError(absl::StrCat("--http: ", address.status().message()));
   AdminPages pages;
   pages.metrics = [this] { return metrics_.Expose(); };
+  pages.status = [this] { return StatusPage(Facts(), metrics_, options_.limits); };
   pages.live = [this] {
     if (pool_.longest_step() < kHangs) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("a worker has been at one step for ", absl::FormatDuration(kHangs)));
@@ -180,17 +210,20 @@ absl::Status Process::StartGrpc() {
     if (!IsUnixSocket(options_.listen[i]) && !address.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message()));
     }
+    if (IsUnixSocket(options_.listen[i]) && AnswersAt(options_.listen[i])) {
+      return absl::UnavailableError(absl::StrCat("--listen: cannot listen on ", options_.listen[i], ": in use"));
+    }
     builder.AddListeningPort(options_.listen[i], transport_.CredentialsFor(options_.listen[i]), &ports_[i]);
   }
-  transport_.Configure(options_.limits, options_.max_call_seconds, &builder);
+  transport_.Configure(options_.limits, &builder);
   builder.RegisterService(&service_);
   grpc_ = builder.BuildAndStart();
-  for (std::size_t i = 0; i < options_.listen.size(); ++i) {
-    if (grpc_ != nullptr && (ports_[i] != 0 || IsUnixSocket(options_.listen[i]))) continue;
-    return absl::UnavailableError(
-        absl::StrCat("--listen: cannot listen on ", options_.listen[i], ": in use, or no such address"));
-  }
-  return absl::OkStatus();
+  // Up to the first that it cannot listen on, gRPC has set the ports; a unix socket has 1.
+  const auto failed = std::find(ports_.begin(), ports_.end(), 0);
+  if (grpc_ != nullptr && failed == ports_.end()) return absl::OkStatus();
+  const auto at = static_cast<std::size_t>(std::min(failed, ports_.end() - 1) - ports_.begin());
+  return absl::UnavailableError(
+      absl::StrCat("--listen: cannot listen on ", options_.listen[at], ": in use, or no such address"));
 }
 
 void Process::SetReady(bool ready) {
@@ -241,7 +274,7 @@ void Process::WarmUp() {
       AttendCall call(shared_);
       if (const absl::Status status = RunOwn(request, call); !status.ok()) {
         spdlog::warn("warm-up: {}", std::string(status.message()));
-        continue;
+        break;
       }
       fastest = std::min(fastest, call.control()->worker_seconds());
       cost = call.cost();
@@ -250,18 +283,23 @@ void Process::WarmUp() {
   }
 }
 
-void Process::PrintReady() const {
+std::string Process::Addresses() const {
   const auto real = [](const std::string& address, int port) {
     const absl::StatusOr<HostPort> parsed = ParseHostPort(address);
     return parsed.ok() ? ToString(HostPort{parsed->host, port}) : address;
   };
-  std::string line = absl::StrCat("ready grpc=", real(options_.listen[0], ports_[0]));
+  std::string line = absl::StrCat("grpc=", real(options_.listen[0], ports_[0]));
   if (admin_ != nullptr) absl::StrAppend(&line, " http=", real(options_.http, admin_->port()));
   for (std::size_t i = 1; i < options_.listen.size(); ++i) {
     absl::StrAppend(&line, i == 1 ? " also=" : ",", real(options_.listen[i], ports_[i]));
   }
-  std::printf("%s\n", line.c_str());
-  std::fflush(stdout);
+  return line;
+}
+
+StatusFacts Process::Facts() const {
+  return {HEADLIGHT_VERSION,        std::string(NameOf(ActiveCpuTarget())),
+          LibraryVersions(),        listening_.load() ? Addresses() : "not yet",
+          transport_.door().asks(), started_};
 }
 
 absl::Status Process::Start() {
@@ -274,7 +312,9 @@ absl::Status Process::Start() {
   SetReady(true);
   spdlog::info("headlight {} serves with {} workers on {}", HEADLIGHT_VERSION, pool_.workers(),
                std::string(NameOf(ActiveCpuTarget())));
-  PrintReady();
+  listening_.store(true);
+  std::printf("ready %s\n", Addresses().c_str());
+  std::fflush(stdout);
   return absl::OkStatus();
 }
 
@@ -303,32 +343,37 @@ bool Process::Drain() {
   return clean;
 }
 
-void SetUpLog(const std::string& level) {
-  spdlog::set_default_logger(spdlog::stderr_color_mt("headlight"));
-  spdlog::set_level(spdlog::level::from_str(level));
-  // gRPC's own log repeats in many words what our errors say in one line. Read when gRPC starts, which it has not yet.
-  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
-}
-
-}  // namespace
-
-namespace {
-
 // With the limits that follow from other options and from the machine.
 ServerOptions Resolved(ServerOptions options) {
-  options.limits.max_call_milliseconds = static_cast<std::int64_t>(options.max_call_seconds * 1000);
-  options.limits.max_wait_milliseconds = static_cast<std::int64_t>(options.max_wait_seconds * 1000);
+  Limits& limits = options.limits;
+  TransportOptions& transport = options.transport;
+  std::optional<double>& grace = transport.max_connection_age_grace_seconds;
+  if (!grace.has_value()) grace = options.max_call_seconds + 5;
+  const auto milliseconds = [](double seconds) { return static_cast<std::int64_t>(std::ceil(seconds * 1000)); };
+  limits.max_call_milliseconds = milliseconds(options.max_call_seconds);
+  limits.max_wait_milliseconds = milliseconds(options.max_wait_seconds);
+  limits.max_connection_age_milliseconds = milliseconds(transport.max_connection_age_seconds);
+  limits.max_connection_age_grace_milliseconds = milliseconds(*grace);
+  limits.max_connection_idle_milliseconds = milliseconds(transport.max_connection_idle_seconds);
+  limits.keepalive_time_milliseconds = milliseconds(transport.keepalive_time_seconds);
+  limits.keepalive_timeout_milliseconds = milliseconds(transport.keepalive_timeout_seconds);
+  limits.handshake_timeout_milliseconds = milliseconds(transport.handshake_timeout_seconds);
   const MemoryReading memory = ReadMemory();
-  std::int64_t& buffers = options.transport.grpc_memory_bytes;
-  if (memory.limit_bytes > 0) buffers = std::min(buffers, memory.limit_bytes / 4);
-  if (options.limits.max_memory_bytes == 0) options.limits.max_memory_bytes = MemoryBudget(memory, buffers);
+  std::int64_t& buffers = transport.grpc_memory_bytes;
+  if (memory.limit_bytes > 0) {
+    const std::int64_t left = std::max<std::int64_t>(memory.limit_bytes - memory.used_bytes, 0);
+    buffers = std::max(std::min(buffers, left / 3), kLeastBuffers);
+  }
+  limits.grpc_memory_bytes = buffers;
+  if (limits.max_memory_bytes == 0) limits.max_memory_bytes = MemoryBudget(memory, buffers);
   return options;
 }
 
 }  // namespace
 
 int RunServer(const ServerOptions& options) {
-  KeepFreedMemory();
+  const MemoryReading memory = ReadMemory();
+  KeepFreedMemory(memory.limit_bytes);
   // Debian's abseil looks for cycles of locks at every lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   sigset_t signals;
@@ -337,7 +382,8 @@ int RunServer(const ServerOptions& options) {
   sigaddset(&signals, SIGINT);
   // Blocked before any thread starts, so that all inherit it and only sigwait below sees them.
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  SetUpLog(options.log_level);
+  static LogCounts log_counts;
+  SetUpLog(options.log_level, log_counts);
   // Forced even where it is the best anyway: it caps oneDNN too, and one name means one set of bits.
   const std::string target = options.cpu_target.empty() ? std::string(NameOf(ActiveCpuTarget())) : options.cpu_target;
   if (const absl::Status forced = ForceCpuTarget(target); !forced.ok()) {
@@ -351,14 +397,16 @@ int RunServer(const ServerOptions& options) {
     spdlog::critical("{}", std::string(transport.status().message()));
     return 1;
   }
-  Process process(resolved, **transport);
+  Process process(resolved, **transport, log_counts);
   if (const absl::Status status = process.Start(); !status.ok()) {
     spdlog::critical("{}", std::string(status.message()));
     return 1;
   }
   int signal = 0;
   sigwait(&signals, &signal);
-  return process.Drain() ? 0 : kCutOff;
+  const bool clean = process.Drain();
+  EndLog();
+  return clean ? 0 : kCutOff;
 }
 
 }  // namespace headlight

@@ -23,7 +23,8 @@ struct ServerOptions {
   double max_call_seconds = 30;      // of computing; calls that are predicted to take longer are refused
   double max_wait_seconds = 1;       // predicted; beyond it new calls are refused
   std::string log_level = "info";
-  Limits limits;  // of which the seconds above and an open memory budget are filled in at the start
+  int log_calls_per_second = 100;  // lines of calls that ended well, and as many of others; 0: none
+  Limits limits;                   // of which the seconds above and an open memory budget are filled in at the start
   TransportOptions transport;
 };
 

@@ -5,6 +5,8 @@
 #include <grpcpp/resource_quota.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <utility>
 
@@ -18,11 +20,6 @@ namespace {
 
 constexpr absl::Duration kLook = absl::Milliseconds(500);
 constexpr char kOwnService[] = "headlight.v1.AttentionService";
-
-// gRPC's largest number is "never".
-int Milliseconds(double seconds) {
-  return seconds <= 0 ? std::numeric_limits<int>::max() : static_cast<int>(seconds * 1000);
-}
 
 absl::Status Named(absl::string_view flag, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
@@ -96,20 +93,23 @@ void Transport::Watch() {
   }
 }
 
-void Transport::Configure(const Limits& limits, double max_call_seconds, grpc::ServerBuilder* builder) {
+void Transport::Configure(const Limits& limits, grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(static_cast<int>(limits.max_receive_bytes));
   builder->SetMaxSendMessageSize(static_cast<int>(limits.max_response_bytes));
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(limits.max_metadata_bytes));
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(limits.max_concurrent_streams));
-  const double grace = options_.max_connection_age_grace_seconds.value_or(max_call_seconds + 5);
-  const std::pair<const char*, double> times[] = {
-      {GRPC_ARG_MAX_CONNECTION_AGE_MS, options_.max_connection_age_seconds},
-      {GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, grace},
-      {GRPC_ARG_MAX_CONNECTION_IDLE_MS, options_.max_connection_idle_seconds},
-      {GRPC_ARG_KEEPALIVE_TIME_MS, options_.keepalive_time_seconds},
-      {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, options_.keepalive_timeout_seconds},
-      {GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options_.handshake_timeout_seconds}};
-  for (const auto& [name, seconds] : times) builder->AddChannelArgument(name, Milliseconds(seconds));
+  const std::pair<const char*, std::int64_t> times[] = {
+      {GRPC_ARG_MAX_CONNECTION_AGE_MS, limits.max_connection_age_milliseconds},
+      {GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, limits.max_connection_age_grace_milliseconds},
+      {GRPC_ARG_MAX_CONNECTION_IDLE_MS, limits.max_connection_idle_milliseconds},
+      {GRPC_ARG_KEEPALIVE_TIME_MS, limits.keepalive_time_milliseconds},
+      {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, limits.keepalive_timeout_milliseconds},
+      {GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, limits.handshake_timeout_milliseconds}};
+  // gRPC's largest number is "never".
+  constexpr int kNever = std::numeric_limits<int>::max();
+  for (const auto& [name, time] : times) {
+    builder->AddChannelArgument(name, time == 0 ? kNever : static_cast<int>(std::min<std::int64_t>(time, kNever)));
+  }
   // Whether or not there are calls, and however long one is silent.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
@@ -118,7 +118,7 @@ void Transport::Configure(const Limits& limits, double max_call_seconds, grpc::S
   builder->AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, options_.channelz ? 1 : 0);
   SetCompression(options_.compression, builder);
   grpc::ResourceQuota quota("headlight");
-  quota.Resize(static_cast<std::size_t>(options_.grpc_memory_bytes));
+  quota.Resize(static_cast<std::size_t>(limits.grpc_memory_bytes));
   builder->SetResourceQuota(quota);
   if (!door_.asks()) return;
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> keepers;

@@ -49,8 +49,8 @@ class Transport {
   static absl::StatusOr<std::unique_ptr<Transport>> Create(const TransportOptions& options);
   ~Transport();
 
-  // Sets all but addresses and services. `max_call_seconds` is the longest that a call may take.
-  void Configure(const Limits& limits, double max_call_seconds, grpc::ServerBuilder* builder);
+  // Sets all but addresses and services.
+  void Configure(const Limits& limits, grpc::ServerBuilder* builder);
   // TLS where it is configured, but never on "unix:PATH".
   std::shared_ptr<grpc::ServerCredentials> CredentialsFor(const std::string& address);
 

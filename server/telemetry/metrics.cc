@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <iterator>
 #include <utility>
 #include <vector>
@@ -104,9 +105,11 @@ std::vector<std::string> NamesOfLimits(const Limits& limits) {
 }
 
 Axes OfCalls() {
+  std::vector<std::string> methods;
+  for (int i = 0; i < kMethods; ++i) methods.emplace_back(NameOf(static_cast<Method>(i)));
   return {{"grpc_type", {"unary"}},
           {"grpc_service", {"headlight.v1.AttentionService"}},
-          {"grpc_method", {"Attend", "PlanAttention", "CompareAlgorithms", "GetDemo", "GetServerInfo"}}};
+          {"grpc_method", std::move(methods)}};
 }
 
 Axes OfCallsAndCodes() {
@@ -140,6 +143,36 @@ Edges Lengths() { return {16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
 Edges Flops() { return {1e6, 1e7, 1e8, 1e9, 5e9, 2e10, 1e11, 5e11, 2e12, 2e13}; }
 
 enum class Side : std::uint8_t { kQuery, kKey };
+
+std::int64_t CountOf(const prometheus::Counter& counter) { return static_cast<std::int64_t>(counter.Value()); }
+
+// Between the edges of its bucket as Prometheus' histogram_quantile does it; above the last edge, that edge.
+double QuantileOf(const prometheus::ClientMetric::Histogram& histogram, double share) {
+  const double rank = share * static_cast<double>(histogram.sample_count);
+  double edge = 0, below = 0;
+  for (const prometheus::ClientMetric::Bucket& bucket : histogram.bucket) {
+    const auto count = static_cast<double>(bucket.cumulative_count);
+    if (count >= rank && count > below && std::isfinite(bucket.upper_bound)) {
+      return edge + (bucket.upper_bound - edge) * (rank - below) / (count - below);
+    }
+    if (std::isfinite(bucket.upper_bound)) edge = bucket.upper_bound;
+    below = count;
+  }
+  return histogram.sample_count == 0 ? 0 : edge;
+}
+
+MetricFamily OfLog(const LogCounts& counts) {
+  MetricFamily family{"headlight_log_messages_total", "Messages of the log, by severity.", MetricType::Counter, {}};
+  for (int i = 0; i < kSeverities; ++i) {
+    const auto severity = static_cast<Severity>(i);
+    prometheus::ClientMetric metric;
+    metric.label = {{"level", std::string(NameOf(severity))}};
+    metric.counter.value = static_cast<double>(counts.Of(severity));
+    family.metric.push_back(std::move(metric));
+  }
+  return family;
+}
+
 void Append(std::vector<MetricFamily> more, std::vector<MetricFamily>& families) {
   std::move(more.begin(), more.end(), std::back_inserter(families));
 }
@@ -235,6 +268,8 @@ Metrics::Metrics(const BuildInfo& build, const Limits& limits, MetricSources sou
 
 Metrics::~Metrics() = default;
 
+const MetricSources& Metrics::sources() const { return table_->sources; }
+
 void Metrics::CallStarted(Method method) { table_->started.At(method).Increment(); }
 
 void Metrics::CallFinished(Method method, absl::StatusCode code, double seconds) {
@@ -277,6 +312,35 @@ void Metrics::Attended(const AttendRecord& record) {
   table_->request_flops.At().Observe(flops);
 }
 
+CallTotals Metrics::Totals() const {
+  CallTotals totals;
+  Table& table = *table_;
+  for (int i = 0; i < kMethods; ++i) {
+    const auto method = static_cast<Method>(i);
+    CallTotals::OfMethod of{method};
+    of.started = CountOf(table.started.At(method));
+    of.ok = CountOf(table.handled.At(method, absl::StatusCode::kOk));
+    for (int code = 1; code < kCodes; ++code) {
+      of.failed += CountOf(table.handled.At(method, static_cast<absl::StatusCode>(code)));
+    }
+    const prometheus::ClientMetric::Histogram seconds = table.handling.At(method).Collect().histogram;
+    of.median_seconds = QuantileOf(seconds, 0.5);
+    of.p99_seconds = QuantileOf(seconds, 0.99);
+    totals.methods.push_back(of);
+  }
+  for (int i = 1; i < kDecisions; ++i) {
+    const auto decision = static_cast<Decision>(i);
+    const std::int64_t count = CountOf(table.admission.At(decision));
+    if (count > 0) totals.refusals.emplace_back(NameOf(decision), count);
+  }
+  for (int i = 0; i < kErrorReasons; ++i) {
+    const auto reason = static_cast<ErrorReason>(i);
+    const std::int64_t count = CountOf(table.errors.At(reason));
+    if (count > 0) totals.errors.emplace_back(NameOf(reason), count);
+  }
+  return totals;
+}
+
 std::string Metrics::Expose() const {
   std::vector<MetricFamily> families;
   for (const prometheus::Collectable* family : table_->all) Append(family->Collect(), families);
@@ -285,6 +349,7 @@ std::string Metrics::Expose() const {
     (scraped.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = scraped.read();
     families.push_back({scraped.name, scraped.help, scraped.type, {metric}});
   }
+  families.push_back(OfLog(*table_->sources.log));
   Append(table_->process.Collect(), families);
   return prometheus::TextSerializer().Serialize(families);
 }

@@ -3,22 +3,35 @@
 #ifndef HEADLIGHT_SERVER_TELEMETRY_METRICS_H_
 #define HEADLIGHT_SERVER_TELEMETRY_METRICS_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "server/base/decision.h"
 #include "server/base/errors.h"
 #include "server/base/limits.h"
 #include "server/base/memory.h"
 #include "server/base/stage.h"
+#include "server/telemetry/log_counts.h"
 
 namespace headlight {
 
 // Label values that this room owns.
 enum class Method : std::uint8_t { kAttend, kPlanAttention, kCompareAlgorithms, kGetDemo, kGetServerInfo };
+inline constexpr int kMethods = 5;
+// As in the contract.
+constexpr absl::string_view NameOf(Method method) {
+  constexpr std::array<absl::string_view, kMethods> kNames = {"Attend", "PlanAttention", "CompareAlgorithms", "GetDemo",
+                                                              "GetServerInfo"};
+  return kNames[static_cast<std::size_t>(method)];
+}
 enum class AlgorithmLabel : std::uint8_t { kNaive, kFlash };
 enum class CancelCause : std::uint8_t { kClient, kDeadline };
 
@@ -34,6 +47,7 @@ struct BuildInfo {
 // Metrics live, and do not throw.
 struct MetricSources {
   const MemoryLedger* memory = nullptr;  // not owned
+  const LogCounts* log = nullptr;        // likewise
   std::function<int()> workers;
   std::function<int()> workers_busy;
   std::function<double()> worker_busy_seconds;  // since the start, all workers together
@@ -59,6 +73,18 @@ struct AttendRecord {
   std::int64_t sequence_length = 0;         // the longer of Tq and Tk
   std::int64_t weight_map_bytes = 0;        // of maps that the answer carries
   std::int64_t score_grid_saved_bytes = 0;  // the grid of scores that was never held; 0 with naive
+};
+
+// What a person wants to know of all calls since the start.
+struct CallTotals {
+  struct OfMethod {
+    Method method;
+    std::int64_t started = 0, ok = 0, failed = 0;
+    double median_seconds = 0, p99_seconds = 0;  // within the width of a bucket; 0 where none ended
+  };
+  std::vector<OfMethod> methods;
+  // By name, those above 0.
+  std::vector<std::pair<std::string, std::int64_t>> refusals, errors;
 };
 
 // Thread-safe; recording neither blocks on a scrape for long nor allocates.
@@ -90,6 +116,9 @@ class Metrics {
 
   // An attention was computed.
   void Attended(const AttendRecord& record);
+
+  CallTotals Totals() const;
+  const MetricSources& sources() const;
 
   // All metrics, with those of the process, in Prometheus' text format 0.0.4.
   std::string Expose() const;

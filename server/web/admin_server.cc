@@ -17,7 +17,8 @@ namespace headlight {
 namespace {
 
 // Silent connections hold a thread each until the read timeout: probes must find one that is free.
-constexpr std::size_t kThreads = 64;
+constexpr std::size_t kThreads = 128;
+constexpr time_t kReadMicroseconds = 500'000;
 constexpr int kWaitingConnections = 512;
 constexpr std::size_t kMostPayloadBytes = 1024;
 constexpr char kText[] = "text/plain; charset=utf-8";
@@ -25,7 +26,10 @@ constexpr char kIndex[] =
     "Headlight\n"
     "/metrics  Prometheus metrics\n"
     "/livez    200 while the process works\n"
-    "/readyz   200 while calls are taken\n";
+    "/readyz   200 while calls are taken\n"
+    "/statusz  what goes on here, for people\n";
+// The page has its style within it and nothing else.
+constexpr char kPolicy[] = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
 void Answer(int code, const std::string& text, const char* type, httplib::Response& response) {
   response.status = code;
@@ -49,6 +53,9 @@ void Route(const AdminPages& pages, const httplib::Request& request, httplib::Re
     AnswerHealth(pages.live(), response);
   } else if (reads && request.path == "/readyz") {
     AnswerHealth(pages.ready(), response);
+  } else if (reads && request.path == "/statusz") {
+    response.set_header("Content-Security-Policy", kPolicy);
+    Answer(200, pages.status(), "text/html; charset=utf-8", response);
   } else if (reads && request.path == "/") {
     Answer(200, kIndex, kText, response);
   } else {
@@ -71,7 +78,7 @@ void Configure(AdminPages pages, httplib::Server& http, socket_t* listener) {
   });
   http.set_keep_alive_max_count(1);
   http.set_keep_alive_timeout(1);
-  http.set_read_timeout(2);
+  http.set_read_timeout(0, kReadMicroseconds);
   http.set_write_timeout(2);
   http.set_payload_max_length(kMostPayloadBytes);
   http.set_default_headers({{"X-Content-Type-Options", "nosniff"}, {"Cache-Control", "no-store"}});

@@ -26,10 +26,12 @@ struct AdminPages {
   std::function<std::string()> metrics;  // text format 0.0.4
   std::function<absl::Status()> live;    // not OK: 503 with the message
   std::function<absl::Status()> ready;   // likewise
+  std::function<std::string()> status;   // HTML
 };
 
-// Serves GET and HEAD of /metrics, /livez, /readyz and /, an index; anything else is 404. One request per connection,
-// so that an idle client does not keep one of the few threads. Ignores SIGPIPE for the whole process. Thread-safe.
+// Serves GET and HEAD of /metrics, /livez, /readyz, /statusz and /, an index; anything else is 404. One request per
+// connection, so that an idle client does not keep one of the few threads. Ignores SIGPIPE for the whole process.
+// Thread-safe.
 class AdminServer {
  public:
   // Listens before it returns; port 0 takes a free one.

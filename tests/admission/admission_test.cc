@@ -112,6 +112,20 @@ TEST_F(AdmissionTest, AShortCallDoesNotWaitForHugeOnes) {
   EXPECT_TRUE(Admit(Taking(0.01), Priority::kBatch, absl::Milliseconds(100)).ok());
 }
 
+// Workers leave a call that was given up at their next step, before whatever comes now.
+TEST_F(AdmissionTest, DoesNotWaitForCallsThatWereGivenUp) {
+  auto cancelled = Admit(Taking(8));
+  ASSERT_TRUE(cancelled.ok()) << cancelled.status();
+  ExpectOverloaded(Admit(Taking(8)).status(), "wait");
+  cancelled->control()->Cancel();
+  EXPECT_EQ(admission_.backlog_seconds(), 0);
+  EXPECT_TRUE(Admit(Taking(8)).ok());
+  const auto late = admission_.Admit(Taking(0.01), Priority::kInteractive, absl::Now() + absl::Milliseconds(30));
+  ASSERT_TRUE(late.ok()) << late.status();
+  absl::SleepFor(absl::Milliseconds(31));
+  EXPECT_EQ(admission_.backlog_seconds(), 0);
+}
+
 TEST_F(AdmissionTest, RefusesDeadlinesThatCannotBeMet) {
   const absl::Status status = Admit(Taking(4), Priority::kInteractive, absl::Seconds(1)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);

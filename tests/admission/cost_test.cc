@@ -52,6 +52,36 @@ TEST(CostModel, TheLoadOfTheMachineTellsOfAllClasses) {
   EXPECT_LT(model.WorkerSeconds(Flops(1e12)), 40);
 }
 
+// A flood of calls that are mostly overhead once made a call of 16,384 tokens look too expensive on an idle machine.
+TEST(CostModel, SmallCallsDoNotMakeLargeOnesLookSlow) {
+  CostModel model(1e10);
+  model.Learn(Flops(5e8), 0.005);  // 100 GFLOP/s
+  const double large = model.WorkerSeconds(Flops(1e12));
+  for (int i = 0; i < 1000; ++i) {
+    model.Learn(Flops(1e6), 0.0003);
+    model.Learn(Flops(2e8), 0.02);  // 10 GFLOP/s
+  }
+  EXPECT_NEAR(model.WorkerSeconds(Flops(1e12)), large, 0.01 * large);
+  EXPECT_NEAR(model.WorkerSeconds(Flops(1e6)), 0.0003, 0.0002);
+  EXPECT_NEAR(model.WorkerSeconds(Flops(2e8)), 0.02, 0.002);
+}
+
+TEST(CostModel, MediumAndLargeCallsFeelTheSameLoad) {
+  CostModel model(1e10);
+  model.Learn(Flops(1e10), 0.1);
+  model.Learn(Flops(1e12), 10);
+  for (int i = 0; i < 40; ++i) model.Learn(Flops(1e10), 0.4);
+  EXPECT_NEAR(model.WorkerSeconds(Flops(1e12)), 20, 1);  // half as far, of a factor of 4
+}
+
+TEST(CostModel, TheOverheadOfACallIsLearned) {
+  CostModel model(1e11);
+  for (int i = 0; i < 40; ++i) model.Learn(Flops(1e4), 0.0004);
+  EXPECT_NEAR(model.WorkerSeconds(Flops(1e4)), 0.0004, 1e-5);
+  for (int i = 0; i < 400; ++i) model.Learn(Flops(1e4), 1);  // a thief, not overhead
+  EXPECT_LE(model.WorkerSeconds(Flops(1e4)), 0.0011);
+}
+
 TEST(CostModel, TellsNothingFromCallsThatAreAllOverhead) {
   CostModel model(1e10);
   model.Learn(Flops(1e4), 60e-6);

@@ -31,27 +31,47 @@ void WaitUntil(const std::function<bool()>& done) {
   ASSERT_TRUE(done());
 }
 
-TEST(MemoryWatch, ShedsWhileThereIsPressureAndReleasesOnceIdle) {
-  MemoryLedger ledger;
-  Admission admission({.workers = 1}, &ledger);
-  std::atomic<std::int64_t> used{50};
-  std::atomic<int> released{0};
-  MemoryWatch watch({[&] {
-                       return MemoryReading{true, 100, used.load()};
-                     },
-                     [&] { ++released; }, absl::Milliseconds(1), absl::Milliseconds(20)},
-                    admission);
-  const auto decision = [&] { return admission.Predict({}, Priority::kInteractive).decision; };
-  used = 95;
-  WaitUntil([&] { return decision() == Decision::kMemoryPressure; });
-  used = 10;
+class MemoryWatchTest : public testing::Test {
+ protected:
+  Decision decision() const { return admission_.Predict({}, Priority::kInteractive).decision; }
+
+  MemoryLedger ledger_;
+  Admission admission_{{.workers = 1}, &ledger_};
+  std::atomic<std::int64_t> used_{50}, resident_{100 << 20};
+  std::atomic<int> released_{0};
+  MemoryWatch watch_{{[this] {
+                        return MemoryReading{true, 100, used_.load()};
+                      },
+                      [this] { return resident_.load(); },
+                      [this] {
+                        ++released_;
+                        resident_ = 100 << 20;
+                      },
+                      absl::Milliseconds(1), absl::Milliseconds(20)},
+                     admission_};
+};
+
+TEST_F(MemoryWatchTest, ShedsAndReleasesWhileThereIsPressure) {
+  used_ = 95;
+  WaitUntil([&] { return decision() == Decision::kMemoryPressure && released_ > 1; });
+  used_ = 10;
   WaitUntil([&] { return decision() == Decision::kAdmitted; });
-  absl::SleepFor(absl::Milliseconds(50));
-  EXPECT_EQ(released, 0);  // there was nothing to release
-  { const auto ticket = admission.Admit({}, Priority::kInteractive, absl::InfiniteFuture()); }
-  WaitUntil([&] { return released == 1; });
-  absl::SleepFor(absl::Milliseconds(50));
-  EXPECT_EQ(released, 1);
+}
+
+TEST_F(MemoryWatchTest, ReleasesOnceIdleWhatTheProcessHasGrownBy) {
+  absl::SleepFor(absl::Milliseconds(100));
+  EXPECT_EQ(released_, 0);  // there was nothing to release
+  {
+    const auto ticket = admission_.Admit({}, Priority::kInteractive, absl::InfiniteFuture());
+    resident_ = 200 << 20;
+    absl::SleepFor(absl::Milliseconds(100));
+    EXPECT_EQ(released_, 0);  // the call is under way
+  }
+  WaitUntil([&] { return released_ == 1; });
+  absl::SleepFor(absl::Milliseconds(100));
+  EXPECT_EQ(released_, 1);
+  resident_ = 300 << 20;  // requests that were refused
+  WaitUntil([&] { return released_ == 2; });
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ ROOMS = {
     "engine": {"base", "problem", "masks", "plan", "positions", "kernels", "admission"},
     "analysis": {"base", "problem", "engine", "kernels"},
     "layers": {"base", "problem"},
-    "telemetry": {"base", "host", "Prometheus"},
+    "telemetry": {"base", "host", "Prometheus", "nlohmann"},
     "security": {"base", "OpenSSL"},
     "web": {"base", "httplib"},
 }

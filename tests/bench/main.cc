@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "server/base/memory.h"
+#include "server/host/cgroup.h"
 #include "server/kernels/cpu_target.h"
 #include "tests/bench/bench.h"
 
@@ -28,7 +29,7 @@ int Main(int argc, char** argv) {
     // As the server does; but a point tells what memory a process takes.
     const bool as_server = std::string_view(name) != "point";
     command->final_callback([&, run, as_server] {
-      if (as_server) KeepFreedMemory();
+      if (as_server) KeepFreedMemory(ReadMemory().limit_bytes);
       if (!target.empty()) status = ForceCpuTarget(target);
       if (status.ok()) status = run();
     });

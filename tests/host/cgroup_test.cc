@@ -152,5 +152,10 @@ TEST(ComputeThreads, OfThisMachineIsBetweenOneAndTheAffinity) {
   EXPECT_LE(ComputeThreads(), Affinity());
 }
 
+TEST(ResidentBytes, AreThisProcess) {
+  EXPECT_GT(ResidentBytes(), 1 << 20);
+  EXPECT_EQ(ResidentBytes("/nonexistent"), 0);
+}
+
 }  // namespace
 }  // namespace headlight

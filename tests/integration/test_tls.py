@@ -190,7 +190,7 @@ def test_without_tls_no_certificate_expires(server) -> None:
         (["--tls-key=server.key"], 2, "--tls-certificate"),
         (["--tls-client-ca=authority.pem"], 2, "--tls-certificate"),
         (["--tls-certificate=server.pem", "--tls-key=missing.key"], 1, "missing.key: No such file"),
-        (["--tls-certificate=.", "--tls-key=server.key"], 1, "cannot read .: Is a directory"),
+        (["--tls-certificate=.", "--tls-key=server.key"], 1, "cannot read .: not a regular file"),
         (["--tls-certificate=server.key", "--tls-key=server.key"], 1, "no certificate"),
         (["--tls-certificate=server.pem", "--tls-key=server.pem"], 1, "no private key"),
         (["--tls-certificate=server.pem", "--tls-key=other.key"], 1, "not that of the certificate"),

@@ -24,7 +24,9 @@ class CallTest : public testing::Test {
   static MetricSources Sources(const MemoryLedger& memory) {
     const auto nothing = [] { return 0; };
     const auto none = [] { return 0.0; };
-    return {&memory, nothing, nothing, none, [] { return true; }, [] { return false; }, none, nothing, none, nothing};
+    static const LogCounts log;
+    return {&memory, &log,    nothing, nothing, none, [] { return true; }, [] { return false; },
+            none,    nothing, none,    nothing};
   }
 
   // The demo's sentence through its layer; both requests have these fields.
@@ -68,7 +70,8 @@ class CallTest : public testing::Test {
   std::atomic<bool> aborted_{false};
   ComputePool pool_{2};
   Admission admission_{AdmissionOptions{.workers = 2, .aborted = &aborted_}, &memory_};
-  Shared shared_{limits_, pool_, matmuls_, memory_, metrics_, admission_, open_calls_};
+  CallLog call_log_{0, [](const std::string&) {}};
+  Shared shared_{limits_, pool_, matmuls_, memory_, metrics_, call_log_, admission_, open_calls_};
 };
 
 }  // namespace headlight

@@ -22,6 +22,7 @@ class MetricsTest : public testing::Test {
   Exposition Scrape() const { return ParseExposition(metrics_.Expose()); }
 
   MemoryLedger ledger_;
+  LogCounts log_;
   int busy_ = 0;
   double busy_seconds_ = 0;
   bool ready_ = false;
@@ -31,6 +32,7 @@ class MetricsTest : public testing::Test {
   Metrics metrics_{{"0.1.0", "avx2", "2.6.0", "1.51.1"},
                    Limits(),
                    {.memory = &ledger_,
+                    .log = &log_,
                     .workers = [] { return 8; },
                     .workers_busy = [this] { return busy_; },
                     .worker_busy_seconds = [this] { return busy_seconds_; },
@@ -110,6 +112,36 @@ TEST_F(MetricsTest, CountsCalls) {
   EXPECT_EQ(text.At(Call("grpc_server_handled_total", "CompareAlgorithms", "Unknown")), 1);
   EXPECT_EQ(text.At(Call("grpc_server_handling_seconds_count", "Attend")), 2);
   EXPECT_DOUBLE_EQ(text.At(Call("grpc_server_handling_seconds_sum", "Attend")).value(), 0.03);
+}
+
+TEST_F(MetricsTest, CountsTheLog) {
+  log_.Add(Severity::kWarning);
+  log_.Add(Severity::kWarning);
+  const Exposition text = Scrape();
+  EXPECT_EQ(text.At("headlight_log_messages_total{level=\"warning\"}"), 2);
+  EXPECT_EQ(text.At("headlight_log_messages_total{level=\"error\"}"), 0);
+}
+
+TEST_F(MetricsTest, AddsUpForPeople) {
+  for (int i = 0; i < 98; ++i) metrics_.CallFinished(Method::kAttend, absl::StatusCode::kOk, 0.015);
+  metrics_.CallFinished(Method::kAttend, absl::StatusCode::kInternal, 0.3);
+  metrics_.CallFinished(Method::kAttend, absl::StatusCode::kCancelled, 100);
+  metrics_.CallStarted(Method::kAttend);
+  metrics_.Failed(ErrorReason::kInternal);
+  metrics_.Decided(Decision::kMemory);
+  metrics_.Decided(Decision::kAdmitted);
+  const CallTotals totals = metrics_.Totals();
+  ASSERT_EQ(totals.methods.size(), static_cast<std::size_t>(kMethods));
+  const CallTotals::OfMethod& attend = totals.methods[0];
+  EXPECT_EQ(NameOf(attend.method), "Attend");
+  EXPECT_EQ(attend.started, 1);
+  EXPECT_EQ(attend.ok, 98);
+  EXPECT_EQ(attend.failed, 2);
+  EXPECT_NEAR(attend.median_seconds, 0.015, 0.005);  // a bucket from 10 to 20 ms
+  EXPECT_NEAR(attend.p99_seconds, 0.5, 1e-9);        // the edge of the 99th's bucket
+  EXPECT_EQ(totals.methods[1].median_seconds, 0);
+  EXPECT_EQ(totals.errors, (std::vector<std::pair<std::string, std::int64_t>>{{"INTERNAL", 1}}));
+  EXPECT_EQ(totals.refusals, (std::vector<std::pair<std::string, std::int64_t>>{{"memory", 1}}));
 }
 
 TEST_F(MetricsTest, EveryCodeHasItsCanonicalName) {

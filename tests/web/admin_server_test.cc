@@ -85,7 +85,8 @@ Reply Ask(int port, const std::string& request_line, const std::string& headers 
 AdminPages Pages() {
   return {.metrics = [] { return std::string("a_total 1\n"); },
           .live = [] { return absl::OkStatus(); },
-          .ready = [] { return absl::OkStatus(); }};
+          .ready = [] { return absl::OkStatus(); },
+          .status = [] { return std::string("<p>well</p>"); }};
 }
 
 std::unique_ptr<AdminServer> Serve(AdminPages pages, const std::string& host = "127.0.0.1") {
@@ -131,7 +132,18 @@ TEST(AdminServer, ListsItsPaths) {
   const auto server = Serve(Pages());
   const Reply reply = Ask(server->port(), "GET /");
   EXPECT_EQ(reply.code, 200);
-  for (const char* path : {"/metrics", "/livez", "/readyz"}) EXPECT_TRUE(Has(reply.body, path)) << reply.body;
+  for (const char* path : {"/metrics", "/livez", "/readyz", "/statusz"}) {
+    EXPECT_TRUE(Has(reply.body, path)) << reply.body;
+  }
+}
+
+TEST(AdminServer, ServesThePageForPeople) {
+  const auto server = Serve(Pages());
+  const Reply reply = Ask(server->port(), "GET /statusz");
+  EXPECT_EQ(reply.code, 200);
+  EXPECT_EQ(reply.body, "<p>well</p>");
+  EXPECT_TRUE(Has(reply.head, "Content-Type: text/html; charset=utf-8\r\n")) << reply.head;
+  EXPECT_TRUE(Has(reply.head, "Content-Security-Policy: default-src 'none'; ")) << reply.head;
 }
 
 TEST(AdminServer, AnswersHeadWithoutABody) {

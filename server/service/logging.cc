@@ -1,0 +1,68 @@
+#include "server/service/logging.h"
+
+#include <spdlog/async.h>
+#include <spdlog/details/null_mutex.h>
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+
+namespace headlight {
+namespace {
+
+constexpr std::size_t kWaitingLines = 1024;
+
+Severity SeverityOf(spdlog::level::level_enum level) {
+  switch (level) {
+    case spdlog::level::info: return Severity::kInfo;
+    case spdlog::level::warn: return Severity::kWarning;
+    case spdlog::level::err: return Severity::kError;
+    case spdlog::level::critical: return Severity::kCritical;
+    default: return Severity::kDebug;
+  }
+}
+
+class CountingSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  explicit CountingSink(LogCounts& counts) : counts_(counts) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override { counts_.Add(SeverityOf(message.level)); }
+  void flush_() override {}
+
+  LogCounts& counts_;
+};
+
+// Its own, because loggers that spdlog knows are flushed and dropped together.
+std::shared_ptr<spdlog::logger>& CallLogger() {
+  static auto& logger = *new std::shared_ptr<spdlog::logger>();
+  return logger;
+}
+
+}  // namespace
+
+void SetUpLog(const std::string& level, LogCounts& counts) {
+  const auto counter = std::make_shared<CountingSink>(counts);
+  const auto messages = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>("headlight", spdlog::sinks_init_list{counter, messages}));
+  spdlog::set_level(spdlog::level::from_str(level));
+  const auto lines = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  spdlog::init_thread_pool(kWaitingLines, 1);
+  CallLogger() =
+      std::make_shared<spdlog::async_logger>("calls", spdlog::sinks_init_list{counter, lines}, spdlog::thread_pool(),
+                                             spdlog::async_overflow_policy::overrun_oldest);
+  CallLogger()->set_level(spdlog::level::from_str(level));
+  lines->set_pattern("%v");
+  // gRPC's own log repeats in many words what our errors say in one line. Read when gRPC starts, which it has not yet.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+}
+
+void LogCall(const std::string& line) { CallLogger()->info("{}", line); }
+
+void EndLog() { spdlog::shutdown(); }
+
+}  // namespace headlight
