@@ -49,6 +49,9 @@ constexpr absl::Duration kDrainPoll = absl::Milliseconds(5);
 constexpr absl::Duration kLastBytes = absl::Seconds(1);
 // gRPC's buffers where there is next to no memory: enough for health and small calls.
 constexpr std::int64_t kLeastBuffers = std::int64_t{4} << 20;
+// What is left of the memory, as parts of which one is for the buffers: gRPC 1.51 has been seen to take six times what it
+// was given.
+constexpr std::int64_t kBufferShare = 8;
 // A step takes milliseconds. Probes that ask every 10 s see within half a minute that a worker hangs.
 constexpr absl::Duration kHangs = absl::Seconds(15);
 
@@ -362,7 +365,7 @@ ServerOptions Resolved(ServerOptions options) {
   std::int64_t& buffers = transport.grpc_memory_bytes;
   if (memory.limit_bytes > 0) {
     const std::int64_t left = std::max<std::int64_t>(memory.limit_bytes - memory.used_bytes, 0);
-    buffers = std::max(std::min(buffers, left / 3), kLeastBuffers);
+    buffers = std::max(std::min(buffers, left / kBufferShare), kLeastBuffers);
   }
   limits.grpc_memory_bytes = buffers;
   if (limits.max_memory_bytes == 0) limits.max_memory_bytes = MemoryBudget(memory, buffers);

@@ -163,7 +163,7 @@ def slow_readers(scene: Scene) -> None:
             slow.append((connection, stream))
         begun = read_slowly(slow, scene.seconds)
         scene.tell("answers of", answer_mib, "MiB")
-        scene.tell("readers that have some of one", begun)
+        scene.at_least("readers that have some of one", begun, 1)
         scene.tell("reserved meanwhile", server.metrics().value("headlight_memory_reserved_bytes") / MIB, "MiB")
         scene.promise("another client is answered", float(is_answered(server)), 1)
 
@@ -263,7 +263,7 @@ def invalid_bodies(scene: Scene) -> None:
             mib.append(resident(server))
         for channel in channels:
             channel.close()
-        scene.tell(f"bodies of {size} MiB", codes.total())
+        scene.at_least(f"bodies of {size} MiB", codes.total(), 2 * scene.seconds)
         for code, count in codes.items():
             scene.tell(f"of them {code}", count)
         scene.promise("ended otherwise", codes.total() - sum(codes[code] for code in INVALID))

@@ -135,7 +135,7 @@ def sigterm_under_load(scene: Scene) -> None:
             server.close()
     scene.tell("times", cycles)
     scene.tell("calls answered", ends.answered)
-    scene.tell("times that it was not heard how many were admitted", ends.unheard)
+    scene.at_most("times that it was not heard how many were admitted", ends.unheard, cycles / 4)
     scene.promise("calls admitted and not answered", ends.lost)
     scene.promise("calls that ended otherwise", ends.otherwise)
     scene.promise("times that the exit code was not 0", ends.bad_exits)
@@ -187,7 +187,7 @@ def cgroup_limit(scene: Scene) -> None:
         large.outputs.maps.append(make.full_map())
         with scene.server("--threads=2", under=into) as server:
             (calls,) = scene.load(server, Job(large.SerializeToString(), scene.seconds / 2, clients=4))
-            scene.tell("large calls refused", calls.count(REFUSED, "INVALID_ARGUMENT"))
+            scene.at_least("large calls refused", calls.count(REFUSED, "INVALID_ARGUMENT"), 1)
             ended = calls.count(OK, REFUSED, "INVALID_ARGUMENT")
             scene.promise("large calls neither answered nor refused", len(calls.calls) - ended)
         if scene.quick:
