@@ -159,8 +159,10 @@ absl::Status Admission::Refuse(const CallCost& cost, const Quote& quote, absl::T
 
 absl::StatusOr<Ticket> Admission::Admit(const CallCost& cost, Priority priority, absl::Time deadline) {
   const absl::Time now = absl::Now();
+  const double worker_seconds = model_.WorkerSeconds(cost);
   auto held = std::make_unique<Held>(
-      *this, Call{cost, model_.WorkerSeconds(cost), std::make_shared<CallControl>(deadline, options_.aborted)});
+      *this, Call{cost, worker_seconds,
+                  std::make_shared<CallControl>(deadline, options_.aborted, absl::Seconds(worker_seconds))});
   const std::shared_ptr<CallControl> control = held->control();
   Quote quote;
   absl::Status refused;

@@ -49,9 +49,12 @@ struct ComputePool::Job {
   Done done;
   std::atomic<int> lanes{0};
   std::atomic<bool> ended{false};
-  // Nanoseconds on workers, counted from what the least served call had when this one came.
+  // Nanoseconds on workers, counted from the virtual time when this one came.
   std::atomic<std::int64_t> served{0};
   std::int64_t began = 0;  // what `served` was then
+  std::int64_t due = 0;    // what it will be at the end, as predicted
+  // Once the prediction is wrong, what it has been served.
+  std::int64_t Due() const { return std::max(due, served.load(std::memory_order_relaxed)); }
   bool young() const { return served.load(std::memory_order_relaxed) - began < kYoung; }
 
   absl::Mutex mutex;
@@ -102,17 +105,19 @@ void ComputePool::Run(std::shared_ptr<CallControl> control, Work* work, Done don
     const std::size_t turns = static_cast<std::size_t>(jobs_ + 1) * threads_.size();
     if (turns_.capacity() < turns) turns_.reserve(2 * turns);
     ++jobs_;
-    job->began = least_served_;
-    job->served.store(least_served_, std::memory_order_relaxed);
+    clock_.Reserve(turns_.capacity());
+    job->began = clock_.now();
+    job->served.store(job->began, std::memory_order_relaxed);
+    job->due = clock_.Begin(absl::ToInt64Nanoseconds(job->control->expected()));
   }
   Push(std::move(job), kStart);
 }
 
 void ComputePool::Push(std::shared_ptr<Job> job, int lane) {
   const bool young = job->young();
-  const std::int64_t served = job->served.load(std::memory_order_relaxed);
+  const std::int64_t due = job->Due();
   const absl::MutexLock lock(&mutex_);
-  turns_.push_back({std::move(job), lane, served, pushed_++, young, /*ended=*/false});
+  turns_.push_back({std::move(job), lane, due, pushed_++, young, /*ended=*/false});
   std::push_heap(turns_.begin(), turns_.end(), Later());
   if (young) young_waiting_.fetch_add(1, std::memory_order_relaxed);
   waiting_.fetch_add(1, std::memory_order_relaxed);
@@ -142,7 +147,6 @@ void ComputePool::WorkerLoop(Since& since) {
       std::pop_heap(turns_.begin(), turns_.end(), Later());
       turn = std::move(turns_.back());
       turns_.pop_back();
-      if (!turn.ended) least_served_ = std::max(least_served_, turn.served);
       if (turn.young) young_waiting_.fetch_sub(1, std::memory_order_relaxed);
       waiting_.fetch_sub(1, std::memory_order_relaxed);
     }
@@ -186,10 +190,16 @@ absl::StatusOr<bool> ComputePool::RunUnits(Job& job, int lane, Since& since) {
     spent = absl::GetCurrentTimeNanos() - start;
     since.store(start + spent, std::memory_order_relaxed);
   }
+  Count(spent, job);
+  return more;
+}
+
+void ComputePool::Count(std::int64_t spent, Job& job) {
   busy_nanos_.fetch_add(spent, std::memory_order_relaxed);
   job.served.fetch_add(spent, std::memory_order_relaxed);
   job.control->AddWorkerTime(spent);
-  return more;
+  const absl::MutexLock lock(&mutex_);
+  clock_.Advance(spent, std::max<std::int64_t>(jobs_, 1));
 }
 
 int ComputePool::TakeTurn(const std::shared_ptr<Job>& job, int lane, Since& since) {
@@ -233,8 +243,10 @@ int ComputePool::BeginPhase(const std::shared_ptr<Job>& job) {
     status = lanes.status();
   }
   job->ended.store(true, std::memory_order_relaxed);
+  const bool to_its_end = status.ok();
   job->done(std::move(status));
   const absl::MutexLock lock(&mutex_);
+  if (!to_its_end) clock_.GiveUp(job->due);
   --jobs_;
   return kNone;
 }

@@ -1,5 +1,6 @@
-// The workers that compute. Accepted calls share them by time: the call that has been served least goes on, a new one
-// as if it had been served as little as any, so that a short call stays short beside huge ones. Work is made of units
+// The workers that compute. Accepted calls share them by time, so that a short call stays short beside huge ones: each
+// ends about when it would if all went on side by side, but one of equals is done before the next begins, for what is
+// begun holds memory and caches. Work is made of units
 // of at most a millisecond; between units a worker looks at cancellation, deadlines and whether a young call waits.
 #ifndef HEADLIGHT_SERVER_ADMISSION_COMPUTE_POOL_H_
 #define HEADLIGHT_SERVER_ADMISSION_COMPUTE_POOL_H_
@@ -16,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/admission/fair_clock.h"
 #include "server/admission/ticket.h"
 
 namespace headlight {
@@ -64,7 +66,7 @@ class ComputePool {
   struct Turn {
     std::shared_ptr<Job> job;
     int lane;
-    std::int64_t served;  // nanoseconds of its job when it began to wait
+    std::int64_t due;     // of its job when it began to wait: the least goes on
     std::int64_t number;  // of all turns
     bool young;
     bool ended;  // its call was given up
@@ -73,7 +75,7 @@ class ComputePool {
   struct Later {
     bool operator()(const Turn& a, const Turn& b) const {
       if (a.ended != b.ended) return b.ended;
-      return a.served != b.served ? a.served > b.served : a.number > b.number;
+      return a.due != b.due ? a.due > b.due : a.number > b.number;
     }
   };
 
@@ -90,6 +92,8 @@ class ComputePool {
   void Push(std::shared_ptr<Job> job, int lane);
   // Until a turn waits or the job has ended, for a moment at most.
   void LookOut(const Job& job) const;
+  // Workers spent so long on a job.
+  void Count(std::int64_t spent, Job& job);
   // Now and then, puts turns of calls that were given up in front.
   void BringEndedForward() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -97,10 +101,10 @@ class ComputePool {
   std::vector<Turn> turns_ ABSL_GUARDED_BY(mutex_);  // a heap: the next turn in front
   std::int64_t pushed_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time searched_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
-  std::int64_t least_served_ ABSL_GUARDED_BY(mutex_) = 0;  // of the jobs that wait or run, about; never falls
-  std::atomic<int> waiting_{0}, young_waiting_{0};         // turns
+  std::atomic<int> waiting_{0}, young_waiting_{0};  // turns
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::int64_t jobs_ ABSL_GUARDED_BY(mutex_) = 0;
+  FairClock clock_ ABSL_GUARDED_BY(mutex_);
   std::atomic<int> busy_{0};
   std::atomic<std::int64_t> busy_nanos_{0};
   std::vector<Since> since_;  // of each worker

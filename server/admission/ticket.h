@@ -16,9 +16,11 @@ namespace headlight {
 // workers). Thread-safe.
 class CallControl {
  public:
-  // `aborted` (may be null) is raised when the server can wait no longer; it outlives this.
-  explicit CallControl(absl::Time deadline, const std::atomic<bool>* aborted = nullptr)
-      : aborted_(aborted), deadline_(deadline) {}
+  // `aborted` (may be null) is raised when the server can wait no longer; it outlives this. `expected`: workers' time
+  // that the call is predicted to take; zero where nothing is known.
+  explicit CallControl(absl::Time deadline, const std::atomic<bool>* aborted = nullptr,
+                       absl::Duration expected = absl::ZeroDuration())
+      : aborted_(aborted), deadline_(deadline), expected_(expected) {}
 
   // The client went away.
   void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
@@ -31,6 +33,8 @@ class CallControl {
   // OK, CANCELLED, DEADLINE_EXCEEDED, or UNAVAILABLE with DRAIN_ABORTED.
   absl::Status Check(absl::Time now) const;
 
+  absl::Duration expected() const { return expected_; }
+
   // Time that workers spent on the call, all together.
   void AddWorkerTime(std::int64_t nanoseconds) { worker_nanos_.fetch_add(nanoseconds, std::memory_order_relaxed); }
   double worker_seconds() const { return static_cast<double>(worker_nanos_.load(std::memory_order_relaxed)) * 1e-9; }
@@ -39,7 +43,8 @@ class CallControl {
   std::atomic<std::int64_t> worker_nanos_{0};
   std::atomic<bool> cancelled_{false};
   const std::atomic<bool>* aborted_;
-  absl::Time deadline_;
+  const absl::Time deadline_;
+  const absl::Duration expected_;
 };
 
 // Move-only; destroying it gives the place back. Its memory account outlives every buffer of the call.

@@ -1,0 +1,39 @@
+// The virtual time of fair queueing: when each call would end if all were served side by side.
+// Parekh and Gallager, "A Generalized Processor Sharing Approach to Flow Control in Integrated Services Networks: The
+// Single-Node Case" (1993).
+#ifndef HEADLIGHT_SERVER_ADMISSION_FAIR_CLOCK_H_
+#define HEADLIGHT_SERVER_ADMISSION_FAIR_CLOCK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace headlight {
+
+// Nanoseconds of service that a call would have had which was there from the start. A call that needs so much service
+// is due when that much virtual time has passed; calls served in the order in which they are due end no later than side
+// by side, but one of equals ends before the next begins. Not thread-safe.
+class FairClock {
+ public:
+  // Makes room for so many calls, which Begin then does not. Throws std::bad_alloc.
+  void Reserve(std::size_t calls) { dues_.reserve(calls); }
+
+  // A call begins that is expected to need so much service. Returns when it is due.
+  std::int64_t Begin(std::int64_t expected);
+
+  // So much service was given, to whomever; `calls`, at least 1, are really there.
+  void Advance(std::int64_t service, std::int64_t calls);
+
+  // A call that was due then will not be served to its end.
+  void GiveUp(std::int64_t due);
+
+  std::int64_t now() const { return static_cast<std::int64_t>(now_); }
+
+ private:
+  double now_ = 0;
+  std::vector<std::int64_t> dues_;  // of calls that would still be served side by side: a heap, the first in front
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_ADMISSION_FAIR_CLOCK_H_
