@@ -196,10 +196,12 @@ absl::StatusOr<bool> ComputePool::RunUnits(Job& job, int lane, Since& since) {
 
 void ComputePool::Count(std::int64_t spent, Job& job) {
   busy_nanos_.fetch_add(spent, std::memory_order_relaxed);
-  job.served.fetch_add(spent, std::memory_order_relaxed);
+  const std::int64_t before = job.served.fetch_add(spent, std::memory_order_relaxed);
   job.control->AddWorkerTime(spent);
+  const std::int64_t expected = std::clamp<std::int64_t>(job.due - before, 0, spent);
   const absl::MutexLock lock(&mutex_);
-  clock_.Advance(spent, std::max<std::int64_t>(jobs_, 1));
+  clock_.Advance(expected);
+  if (expected < spent) clock_.Exceed(spent - expected, std::max<std::int64_t>(jobs_, 1));
 }
 
 int ComputePool::TakeTurn(const std::shared_ptr<Job>& job, int lane, Since& since) {
@@ -247,6 +249,7 @@ int ComputePool::BeginPhase(const std::shared_ptr<Job>& job) {
   job->done(std::move(status));
   const absl::MutexLock lock(&mutex_);
   if (!to_its_end) clock_.GiveUp(job->due);
+  if (to_its_end) clock_.Advance(std::max<std::int64_t>(job->due - job->served.load(), 0));
   --jobs_;
   return kNone;
 }

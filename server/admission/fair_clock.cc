@@ -12,7 +12,7 @@ std::int64_t FairClock::Begin(std::int64_t expected) {
   return due;
 }
 
-void FairClock::Advance(std::int64_t service, std::int64_t calls) {
+void FairClock::Advance(std::int64_t service) {
   auto left = static_cast<double>(service);
   while (left > 0 && !dues_.empty()) {
     const auto sharing = static_cast<double>(dues_.size());
@@ -26,8 +26,10 @@ void FairClock::Advance(std::int64_t service, std::int64_t calls) {
     std::pop_heap(dues_.begin(), dues_.end(), std::greater<>());
     dues_.pop_back();
   }
-  // Whoever is there needs more than was expected.
-  now_ += left / static_cast<double>(calls);
+}
+
+void FairClock::Exceed(std::int64_t service, std::int64_t calls) {
+  if (dues_.empty()) now_ += static_cast<double>(service) / static_cast<double>(calls);
 }
 
 void FairClock::GiveUp(std::int64_t due) {

@@ -21,8 +21,13 @@ class FairClock {
   // A call begins that is expected to need so much service. Returns when it is due.
   std::int64_t Begin(std::int64_t expected);
 
-  // So much service was given, to whomever; `calls`, at least 1, are really there.
-  void Advance(std::int64_t service, std::int64_t calls);
+  // So much service was given, to whomever, of what was expected. A call that ended before it had all of that gives the
+  // rest here: else those that wait would seem to have had less than they have, or more.
+  void Advance(std::int64_t service);
+
+  // So much service went to a call beyond what was expected of it; `calls`, at least 1, are there. Time goes on by it
+  // only where nobody has anything left of what was expected.
+  void Exceed(std::int64_t service, std::int64_t calls);
 
   // A call that was due then will not be served to its end.
   void GiveUp(std::int64_t due);
