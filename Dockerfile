@@ -1,8 +1,9 @@
-# An image of headlight-server alone: built from this tree, run by a numeric user, with nothing to write to.
-# Flags given to `run` come after the entry point and override the environment below.
-ARG DEBIAN=bookworm-slim
+# An image of headlight-server alone: built from this tree, run by any numeric user, with nothing to write to and no shell
+# needed. Flags given to `run` come after the entry point and override the environment below. `./dev image` builds it,
+# where no registry can be reached too.
+ARG BASE=debian:bookworm-slim
 
-FROM debian:${DEBIAN} AS build
+FROM ${BASE} AS build
 WORKDIR /src
 COPY dev ./
 RUN apt-get update \
@@ -25,20 +26,25 @@ RUN set -eu; \
     sort -u /out/owners > /out/runtime-packages; \
     test -s /out/runtime-packages
 
-FROM debian:${DEBIAN}
+FROM ${BASE}
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="headlight" \
       org.opencontainers.image.description="Exact multi-head attention as a gRPC service" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
 COPY --from=build /out/runtime-packages /usr/share/doc/headlight/runtime-packages
 COPY LICENSE /usr/share/doc/headlight/LICENSE
+COPY deploy/image/sbom.sh /tmp/sbom.sh
+# With a list of all that is in the image, as SPDX 2.3.
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive xargs -a /usr/share/doc/headlight/runtime-packages \
       apt-get install -y --no-install-recommends \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache
+ && sh /tmp/sbom.sh "${VERSION}" "${CREATED}" > /usr/share/doc/headlight/sbom.spdx.json \
+ && rm -rf /tmp/sbom.sh /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache
 COPY --from=build /out/headlight-server /usr/local/bin/headlight-server
 # Every library is found.
 RUN ! ldd /usr/local/bin/headlight-server | grep 'not found'
