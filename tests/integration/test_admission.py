@@ -88,7 +88,7 @@ def test_batch_calls_are_shed_first(start) -> None:
     # It would wait for about so long, of which a batch call accepts half as much.
     waits = server.metrics().value("headlight_backlog_seconds")
     call.cancel()
-    server = start("--threads=1", f"--max-wait-seconds={1.3 * waits}", "--max-call-seconds=100000")
+    server = start("--threads=1", f"--max-wait-seconds={1.4 * waits}", "--max-call-seconds=100000")
     call = server.stub.Attend.future(heavy(), timeout=60)
     wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
     batch = heavy()
