@@ -180,7 +180,7 @@ def test_an_address_that_is_none(flag) -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", ["--no-such-flag", "--threads=many", "--threads=-1", "--drain-delay=-1", "--drain-delay=nan", "--max-call-seconds=nan", "--log-level=loud", "word"]
+    "flag", ["--no-such-flag", "--threads=many", "--threads=-1", "--drain-delay=-1", "--drain-delay=nan", "--max-call-seconds=nan", "--log-level=loud", "word", "--listen=unix:", "--listen=unix:" + "x" * 108, "--auth-token-file=", "--memory-budget-bytes=1"]
 )
 def test_a_bad_flag(flag) -> None:
     ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", flag)
@@ -194,6 +194,33 @@ def test_a_bad_variable() -> None:
     ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", env={"HEADLIGHT_THREADS": "many"})
     assert ended.returncode != 0
     assert "--threads" in ended.stderr
+
+
+def test_an_empty_path_does_not_switch_authentication_off() -> None:
+    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", env={"HEADLIGHT_AUTH_TOKEN_FILE": ""})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "HEADLIGHT_AUTH_TOKEN_FILE" in ended.stderr
+
+
+def test_the_address_that_cannot_be_listened_on_is_named(tmp_path) -> None:
+    taken = "unix:/nonexistent/dir/socket"
+    ended = run_server("--listen=127.0.0.1:0", f"--listen={taken}", "--http=127.0.0.1:0")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert f"cannot listen on {taken}" in ended.stderr
+
+
+def test_a_live_unix_socket_is_not_taken_away(start, tmp_path) -> None:
+    address = f"unix:{tmp_path}/socket"
+    first = start("--listen=127.0.0.1:0", f"--listen={address}")
+    ended = run_server("--listen=127.0.0.1:0", f"--listen={address}", "--http=127.0.0.1:0")
+    assert ended.returncode == 1 and f"{address}: in use" in ended.stderr
+    with grpc.insecure_channel(address) as channel:
+        stub = service_grpc.AttentionServiceStub(channel)
+        assert stub.GetServerInfo(service_pb.GetServerInfoRequest(), timeout=10).threads > 0
+    # What a server left behind that did not end well is no hindrance.
+    first.process.kill()
+    first.wait()
+    assert start(f"--listen={address}").ready_line
 
 
 def test_help_names_every_flag_and_its_variable() -> None:
