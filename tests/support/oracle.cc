@@ -100,8 +100,9 @@ double BiasOf(const Bound& bound, std::int64_t b, std::int64_t h, std::int64_t i
         p.causal.has_value()
             ? offset_of(*p.causal, p.causal_offset)
             : offset_of(p.window->alignment.value_or(CausalAlignment::kTopLeft), p.window->offset.value_or(0));
-    if (p.window->left.has_value() && j < i + offset - *p.window->left) return kForbidden;
-    if (p.window->right.has_value() && j > i + offset + *p.window->right) return kForbidden;
+    // A side may be as large as the wire can say.
+    if (p.window->left.has_value() && i + offset - j > *p.window->left) return kForbidden;
+    if (p.window->right.has_value() && j - i - offset > *p.window->right) return kForbidden;
   }
   if (p.segments.has_value()) {
     const auto id = [b](const std::vector<std::int64_t>& ids, std::int64_t tokens, std::int64_t t) {
