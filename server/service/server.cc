@@ -49,8 +49,8 @@ constexpr absl::Duration kDrainPoll = absl::Milliseconds(5);
 constexpr absl::Duration kLastBytes = absl::Seconds(1);
 // gRPC's buffers where there is next to no memory: enough for health and small calls.
 constexpr std::int64_t kLeastBuffers = std::int64_t{4} << 20;
-// What is left of the memory, as parts of which one is for the buffers: gRPC 1.51 has been seen to take six times what it
-// was given.
+// What is left of the memory, as parts of which one is for the buffers: gRPC 1.51 has been seen to take six times what
+// it was given.
 constexpr std::int64_t kBufferShare = 8;
 // A step takes milliseconds. Probes that ask every 10 s see within half a minute that a worker hangs.
 constexpr absl::Duration kHangs = absl::Seconds(15);
