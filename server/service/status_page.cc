@@ -47,7 +47,7 @@ StatusTable ServerTable(const StatusFacts& facts, const MetricSources& sources) 
 
 StatusTable NowTable(const MetricSources& sources) {
   const MemoryReading memory = ReadMemory();
-  const auto of = [](std::string now, std::string most) { return absl::StrCat(now, " of ", most); };
+  const auto of = [](const std::string& now, const std::string& most) { return absl::StrCat(now, " of ", most); };
   return {"Now",
           {},
           {{"calls admitted", of(absl::StrCat(sources.calls()), absl::StrCat(sources.max_calls))},
