@@ -104,8 +104,8 @@ void ComputePool::Run(std::shared_ptr<CallControl> control, Work* work, Done don
     // fail.
     const std::size_t turns = static_cast<std::size_t>(jobs_ + 1) * threads_.size();
     if (turns_.capacity() < turns) turns_.reserve(2 * turns);
-    ++jobs_;
     clock_.Reserve(turns_.capacity());
+    ++jobs_;
     job->began = clock_.now();
     job->served.store(job->began, std::memory_order_relaxed);
     job->due = clock_.Begin(absl::ToInt64Nanoseconds(job->control->expected()));
