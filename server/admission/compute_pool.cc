@@ -104,11 +104,10 @@ void ComputePool::Run(std::shared_ptr<CallControl> control, Work* work, Done don
     // fail.
     const std::size_t turns = static_cast<std::size_t>(jobs_ + 1) * threads_.size();
     if (turns_.capacity() < turns) turns_.reserve(2 * turns);
-    clock_.Reserve(turns_.capacity());
-    ++jobs_;
     job->began = clock_.now();
     job->served.store(job->began, std::memory_order_relaxed);
     job->due = clock_.Begin(absl::ToInt64Nanoseconds(job->control->expected()));
+    ++jobs_;  // nothing fails from here on
   }
   Push(std::move(job), kStart);
 }

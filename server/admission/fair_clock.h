@@ -4,7 +4,6 @@
 #ifndef HEADLIGHT_SERVER_ADMISSION_FAIR_CLOCK_H_
 #define HEADLIGHT_SERVER_ADMISSION_FAIR_CLOCK_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -15,10 +14,8 @@ namespace headlight {
 // by side, but one of equals ends before the next begins. Not thread-safe.
 class FairClock {
  public:
-  // Makes room for so many calls, which Begin then does not. Throws std::bad_alloc.
-  void Reserve(std::size_t calls) { dues_.reserve(calls); }
-
-  // A call begins that is expected to need so much service. Returns when it is due.
+  // A call begins that is expected to need so much service. Returns when it is due. Throws std::bad_alloc; then nothing
+  // has begun.
   std::int64_t Begin(std::int64_t expected);
 
   // So much service was given, to whomever, of what was expected. A call that ended before it had all of that gives the
