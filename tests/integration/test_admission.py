@@ -81,21 +81,25 @@ def test_short_calls_pass_while_long_ones_are_refused(start) -> None:
     call.cancel()
 
 
+def taking(server: Server, seconds: float) -> service_pb.AttendRequest:
+    """A call that the server itself, as it was calibrated, expects to last about so long."""
+    tokens = 8192
+    for _ in range(4):
+        predicted = plan(server, heavy(tokens)).predicted.ToNanoseconds() / 1e9
+        tokens = int(tokens * (seconds / predicted) ** 0.5)
+    return heavy(tokens)
+
+
 def test_batch_calls_are_shed_first(start) -> None:
-    server = start("--threads=1", "--max-call-seconds=100000")
-    call = server.stub.Attend.future(heavy(), timeout=60)
+    server = start("--threads=1", "--max-wait-seconds=8", "--max-call-seconds=100000")
+    request = taking(server, 6)
+    call = server.stub.Attend.future(request, timeout=60)
     wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
-    # It would wait for about so long, of which a batch call accepts half as much.
-    waits = server.metrics().value("headlight_backlog_seconds")
-    call.cancel()
-    server = start("--threads=1", f"--max-wait-seconds={1.4 * waits}", "--max-call-seconds=100000")
-    call = server.stub.Attend.future(heavy(), timeout=60)
-    wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
-    batch = heavy()
-    batch.priority = service_pb.PRIORITY_BATCH
-    assert plan(server, batch).admission == service_pb.ADMISSION_FORECAST_REFUSED
-    assert plan(server, heavy()).admission == service_pb.ADMISSION_FORECAST_QUEUED
-    assert_asks_to_come_back(failure_of(lambda: server.attend(batch)), "wait")
+    # Another such call would wait for six of the eight seconds that it may, a batch call for more than half of them.
+    assert plan(server, request).admission == service_pb.ADMISSION_FORECAST_QUEUED
+    request.priority = service_pb.PRIORITY_BATCH
+    assert plan(server, request).admission == service_pb.ADMISSION_FORECAST_REFUSED
+    assert_asks_to_come_back(failure_of(lambda: server.attend(request)), "wait")
     call.cancel()
 
 
