@@ -9,6 +9,12 @@
 namespace headlight {
 namespace {
 
+// How many keys of a batch lie in packed tiles: the full tiles within its key length. Sweeps look at others, too.
+std::int64_t PackedKeys(const CallState& call, std::int64_t batch) {
+  const std::int64_t width = call.plan.tile.keys;
+  return call.spec().KeyLength(batch) / width * width;
+}
+
 // Packs the full tiles of K or V, those within the key lengths.
 class PackTiles final : public Phase {
  public:
@@ -29,7 +35,7 @@ class PackTiles final : public Phase {
     const std::int64_t batch = task % heads / d.key_value_heads;
     const std::int64_t head = task % d.key_value_heads;
     const std::int64_t width = call_.plan.tile.keys;
-    const std::int64_t tiles = call_.spec().KeyLength(batch) / width;
+    const std::int64_t tiles = PackedKeys(call_, batch) / width;
     if (step >= tiles) return false;
     const absl::StatusOr<std::shared_ptr<const Matmul>> product = call_.matmuls.Get(part.product);
     if (!product.ok()) return product.status();
@@ -92,6 +98,7 @@ const std::byte* PackedTile(const CallState& call, const KeyValueRows& from, std
                             Range keys) {
   const std::int64_t width = call.plan.tile.keys;
   if (from.tiles == nullptr || keys.size() != width || keys.begin % width != 0) return nullptr;
+  if (keys.end > PackedKeys(call, batch)) return nullptr;
   const Dimensions& d = call.dims();
   const std::int64_t tile = (batch * d.key_value_heads + head) * (d.key_tokens / width) + keys.begin / width;
   return from.tiles + tile * from.tile_bytes;

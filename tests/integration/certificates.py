@@ -42,8 +42,11 @@ class Pair:
         return paths
 
 
-def name_of(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+def name_of(subject: str) -> x509.Name:
+    """Of a common name, or of ORGANIZATION/COMMON NAME: what Kubernetes takes for group and user."""
+    organization, _, common = subject.rpartition("/")
+    parts = [(NameOID.ORGANIZATION_NAME, organization)] if organization else []
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in [*parts, (NameOID.COMMON_NAME, common)]])
 
 
 # All that strict verifiers ask of an authority (RFC 5280, 4.2.1.3).

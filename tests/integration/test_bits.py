@@ -6,7 +6,30 @@ import make
 import numpy as np
 import pytest
 from make import HALVES, TOP_LEFT, Sizes, embeddings, everything, qkv, with_algorithm
-from wire import BF16, array, service_pb, tensor
+from wire import BF16, FLASH, array, outputs_pb, service_pb, tensor
+
+
+def shown_at(request: service_pb.AttendRequest, stage: int) -> service_pb.AttendRequest:
+    """Maps of every form, at a stage, and no more: rows and heads are few, keys all."""
+    request.outputs.log_sum_exp = True
+    for form in ("full", "pooled", "column_sums"):
+        selection = request.outputs.maps.add(heads=[1], stage=stage)
+        selection.rows.add(begin=100, end=120)
+        getattr(selection, form).SetInParent()
+        if form == "pooled":
+            selection.pooled.CopyFrom(outputs_pb.PooledMap(rows=4, columns=4, reducer=outputs_pb.POOL_REDUCER_MEAN))
+    return request
+
+
+def long_with_short_keys() -> list[service_pb.AttendRequest]:
+    """Long enough that keys are packed, which end within a tile; every stage of maps shows keys beyond the end."""
+    rng = np.random.default_rng(13)
+    made = []
+    for stage in (outputs_pb.MAP_STAGE_WEIGHTS, outputs_pb.MAP_STAGE_SCALED, outputs_pb.MAP_STAGE_SOFTCAPPED):
+        request = qkv(rng, Sizes(heads=8, key_heads=2, tokens=1024, keys=1100, size=64))
+        request.options.mask.key_lengths.append(600)
+        made.append(with_algorithm(shown_at(request, stage), FLASH))
+    return made
 
 
 def requests() -> list[service_pb.AttendRequest]:
@@ -27,7 +50,7 @@ def requests() -> list[service_pb.AttendRequest]:
 
 @pytest.fixture(scope="module")
 def asked() -> list[service_pb.AttendRequest]:
-    return [everything(with_algorithm(r, a)) for r in requests() for a in (0, 1, 2)]
+    return [everything(with_algorithm(r, a)) for r in requests() for a in (0, 1, 2)] + long_with_short_keys()
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,9 @@ std::string BytesOf(const oracle::Bound& bound, Algorithm algorithm, int threads
 }
 
 // Everything that an answer carries, side by side.
-std::string EverythingOf(const oracle::Bound& bound, Algorithm algorithm, int threads) {
-  const auto ran = RunEngine(bound, algorithm, threads);
+std::string EverythingOf(const oracle::Bound& bound, Algorithm algorithm, int threads,
+                         const oracle::ChangePlan& change = {}) {
+  const auto ran = RunEngine(bound, algorithm, threads, change);
   EXPECT_TRUE(ran.ok()) << ran.status();
   std::string bytes =
       (*ran)->result.output.bytes + (*ran)->result.log_sum_exp.bytes + (*ran)->result.head_outputs.bytes;
@@ -120,6 +121,34 @@ TEST(SameBits, WithPackedTilesOrWithout) {
         EXPECT_EQ(packed, BytesOf(*bound, Algorithm::kFlash, 1, never));
         EXPECT_EQ(packed, BytesOf(*bound, Algorithm::kFlash, 3));
       }
+    }
+  }
+}
+
+// Sweeps show tiles in which keys end, and raw scores of keys beyond their end: such a tile is never a packed one.
+TEST(SameBits, OfMapsWhereKeysEndWithinATile) {
+  for (const MapStage stage : {MapStage::kScaled, MapStage::kSoftcapped, MapStage::kBiased, MapStage::kWeights}) {
+    for (const bool halves : {false, true}) {
+      Problem p;
+      p.b = 2;
+      p.hq = 4;
+      p.d = p.dv = 64;
+      p.precision = halves ? ComputePrecision::kBFloat16 : ComputePrecision::kFloat32;
+      p.tq = 1030;
+      p.tk = 2100;
+      p.key_lengths = {1700, 100};
+      AskForEverything(p);
+      for (MapForm& map : p.outputs.maps) {
+        map.heads = {3};
+        map.rows = {{0, 300}};
+        map.stage = map.top_k.has_value() ? MapStage::kWeights : stage;
+      }
+      SCOPED_TRACE(p.Describe());
+      const auto bound = Bind(p);
+      const auto never = [](ExecutionPlan& plan) { plan.packs_key_tiles = plan.packs_value_tiles = false; };
+      const auto packs = [](const ExecutionPlan& plan) { EXPECT_EQ(plan.packs_key_tiles, GainsFromPacking()); };
+      const std::string packed = EverythingOf(*bound, Algorithm::kFlash, 2, packs);
+      EXPECT_TRUE(packed == EverythingOf(*bound, Algorithm::kFlash, 2, never));  // too much to be printed
     }
   }
 }
