@@ -12,6 +12,9 @@ namespace {
 
 // Cells of one sweep cover at least so many rows, where there are: a tile is not wasted on a few.
 constexpr std::int64_t kBandRows = 64;
+// But a sweep has no more cells than these: their sums, in double, take 256 KiB, and turning them into the answer's
+// numbers a fraction of a millisecond.
+constexpr std::int64_t kMostCells = 32'768;
 // Keys of one sweep of column sums.
 constexpr std::int64_t kSpanKeys = 512;
 
@@ -35,8 +38,7 @@ class PooledSink final : public MapSink {
       for (std::int64_t cell = 0; cell < pooled_.rows;) {
         const std::int64_t begin = cell++;
         while (cell < pooled_.rows && cut.Begin(cell) - cut.Begin(begin) < kBandRows) ++cell;
-        AddSweep(i, {rows.begin + cut.Begin(begin), rows.begin + cut.Begin(cell)}, map_.keys);
-        bands_.push_back({{begin, cell}, {}});
+        AddBand(i, {rows.begin + cut.Begin(begin), rows.begin + cut.Begin(cell)}, {begin, cell});
       }
     }
   }
@@ -51,14 +53,15 @@ class PooledSink final : public MapSink {
     Band& band = bands_[sweep];
     const bool max = pooled_.reducer == PoolReducer::kMax;
     if (band.sums.empty()) {
-      band.sums.assign(static_cast<std::size_t>(band.cells.size() * pooled_.columns),
+      band.sums.assign(static_cast<std::size_t>(band.cells.size() * band.columns.size()),
                        max ? -std::numeric_limits<double>::infinity() : 0);
     }
     const Range rows = results_[ResultOf(sweep)].rows;
     const Cut row_cut{rows.size(), pooled_.rows};
     const Cut key_cut{map_.keys.size(), pooled_.columns};
     for (std::int64_t row = block.rows.begin; row < block.rows.end; ++row) {
-      double* cells = band.sums.data() + (row_cut.Of(row - rows.begin) - band.cells.begin) * pooled_.columns;
+      double* cells = band.sums.data() + (row_cut.Of(row - rows.begin) - band.cells.begin) * band.columns.size() -
+                      band.columns.begin;
       const float* values = block.scores.Row(row - block.rows.begin) - block.keys.begin;
       for (std::int64_t key = block.keys.begin; key < block.keys.end;) {
         const std::int64_t column = key_cut.Of(key - map_.keys.begin);
@@ -75,8 +78,9 @@ class PooledSink final : public MapSink {
     const Cut row_cut{result.rows.size(), pooled_.rows};
     const Cut key_cut{map_.keys.size(), pooled_.columns};
     for (std::int64_t cell = band.cells.begin; cell < band.cells.end; ++cell) {
-      for (std::int64_t column = 0; column < pooled_.columns; ++column) {
-        double value = band.sums[static_cast<std::size_t>((cell - band.cells.begin) * pooled_.columns + column)];
+      const double* sums = band.sums.data() + (cell - band.cells.begin) * band.columns.size() - band.columns.begin;
+      for (std::int64_t column = band.columns.begin; column < band.columns.end; ++column) {
+        double value = sums[column];
         if (pooled_.reducer == PoolReducer::kMean) {
           value /= static_cast<double>((row_cut.Begin(cell + 1) - row_cut.Begin(cell)) *
                                        (key_cut.Begin(column + 1) - key_cut.Begin(column)));
@@ -88,11 +92,23 @@ class PooledSink final : public MapSink {
   }
 
  private:
-  // Rows of cells of one sweep. `sums` has columns of each, while the sweep goes on.
+  // Rows and columns of cells of one sweep, and their sums while the sweep goes on.
   struct Band {
     Range cells;
+    Range columns;
     std::vector<double> sums;
   };
+
+  // A band as sweeps of as many columns as there is room for.
+  void AddBand(std::size_t result, Range rows, Range cells) {
+    const Cut cut{map_.keys.size(), pooled_.columns};
+    const std::int64_t width = std::max<std::int64_t>(1, kMostCells / cells.size());
+    for (std::int64_t column = 0; column < pooled_.columns; column += width) {
+      const Range columns{column, std::min(column + width, pooled_.columns)};
+      AddSweep(result, rows, {map_.keys.begin + cut.Begin(columns.begin), map_.keys.begin + cut.Begin(columns.end)});
+      bands_.push_back({cells, columns, {}});
+    }
+  }
 
   // NaN stays.
   static double Larger(double cell, double value) { return std::isnan(cell) || value <= cell ? cell : value; }

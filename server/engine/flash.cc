@@ -34,8 +34,10 @@ class Flash final : public Phase {
       }
     }
     if (end < block.keys.end) return true;
-    if (absl::Status status = tiles.Finish(block); !status.ok()) return status;
-    return false;
+    const std::int64_t units = std::max<std::int64_t>(1, CeilDiv(block.keys.size(), tiles_per_unit_ * width));
+    const std::int64_t piece = step + 1 - units;
+    if (absl::Status status = tiles.Finish(block, piece); !status.ok()) return status;
+    return piece + 1 < tiles.FinishPieces(block);
   }
 
  private:

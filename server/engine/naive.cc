@@ -43,9 +43,10 @@ class Naive final : public Phase {
       status = BlendSpan(block, SpanOf(block, step - spans - groups), tiles);
     }
     if (!status.ok()) return status;
-    if (step + 1 < 2 * spans + groups) return true;
-    if (status = tiles.Finish(block); !status.ok()) return status;
-    return false;
+    const std::int64_t piece = step + 1 - (2 * spans + groups);
+    if (piece < 0) return true;
+    if (status = tiles.Finish(block, piece); !status.ok()) return status;
+    return piece + 1 < tiles.FinishPieces(block);
   }
 
  private:

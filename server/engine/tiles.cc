@@ -235,9 +235,11 @@ std::int64_t Tiles::AlibiBase(std::int64_t batch, std::int64_t head, std::int64_
     }
     return 0;
   }
+  // Where a row's keys are a range, none of them is asked for.
+  const bool ranges = call_.rules.AreRanges();
   std::int64_t base = -1;
   for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-    if (!call_.rules.Allows(batch, head, row, key)) continue;
+    if (!ranges && !call_.rules.Allows(batch, head, row, key)) continue;
     const std::int64_t away = distance(key);
     if (base < 0 || (farthest ? away > base : away < base)) base = away;
   }
@@ -424,10 +426,16 @@ absl::Status Tiles::WriteRow(const Tile& row, float* out, float factor) {
   return absl::OkStatus();
 }
 
-absl::Status Tiles::FinishPart(const QueryBlock& block, const TilePart& part) {
+std::int64_t Tiles::PieceRows() const {
+  constexpr std::int64_t kRows = 16;
+  const auto sinks = static_cast<std::int64_t>(call_.sinks.size());
+  return sinks == 0 ? call_.plan.tile.query_rows : std::max<std::int64_t>(1, kRows / sinks);
+}
+
+absl::Status Tiles::FinishPart(const QueryBlock& block, const TilePart& part, Range piece) {
   const Dimensions& d = call_.dims();
   const std::int64_t first = (block.batch * d.query_heads + part.head) * d.query_tokens + block.rows.begin;
-  for (std::int64_t r = 0; r < block.rows.size(); ++r) {
+  for (std::int64_t r = piece.begin; r < piece.end; ++r) {
     const RowEnd end = EndOf(part.head, part.tile_row + r);
     if (!call_.log_sum_exp.empty()) call_.log_sum_exp.floats()[first + r] = end.log_sum_exp;
     if (!call_.norms.empty()) call_.norms.data()[first + r] = end.norm;
@@ -441,11 +449,13 @@ absl::Status Tiles::FinishPart(const QueryBlock& block, const TilePart& part) {
   }
   if (call_.sinks.empty()) return absl::OkStatus();
   const SinkTimer timer(lane_);
+  const Range rows{block.rows.begin + piece.begin, block.rows.begin + piece.end};
+  const std::int64_t at = part.tile_row + piece.begin;
   for (ScoreSink* sink : call_.sinks) {
-    if (!sink->Wants(block.batch, part.head, block.rows)) continue;
-    RowsDone done{block.batch, part.head, block.rows, norms_ + part.tile_row};
+    if (!sink->Wants(block.batch, part.head, rows)) continue;
+    RowsDone done{block.batch, part.head, rows, norms_ + at};
     if (const PositionSpec& position = call_.spec().position; position.kind == PositionKind::kAlibi) {
-      done.bases = bases_ + part.tile_row;
+      done.bases = bases_ + at;
       done.slope = position.slopes[static_cast<std::size_t>(part.head)];
     }
     sink->OnRowsDone(done);
@@ -453,9 +463,11 @@ absl::Status Tiles::FinishPart(const QueryBlock& block, const TilePart& part) {
   return absl::OkStatus();
 }
 
-absl::Status Tiles::Finish(const QueryBlock& block) {
+absl::Status Tiles::Finish(const QueryBlock& block, std::int64_t piece) {
+  const std::int64_t begin = piece * PieceRows();
+  const Range rows{begin, std::min(begin + PieceRows(), block.rows.size())};
   for (std::int64_t i = 0; i < block.parts(); ++i) {
-    if (absl::Status status = FinishPart(block, block.Part(i)); !status.ok()) return status;
+    if (absl::Status status = FinishPart(block, block.Part(i), rows); !status.ok()) return status;
   }
   return absl::OkStatus();
 }

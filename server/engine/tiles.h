@@ -81,9 +81,10 @@ class Tiles {
   // output += weights x values of the tile.
   absl::Status Blend(const QueryBlock& block, Range keys);
 
-  // Divides the output by the sums, writes it to every target, and tells the sinks what normalises rows.
-  // INVALID_ARGUMENT where the output is not finite.
-  absl::Status Finish(const QueryBlock& block);
+  // Divides the output by the sums, writes it to every target, and tells the sinks what normalises rows: in pieces of a
+  // few rows of each part where there are sinks, each a unit of work. INVALID_ARGUMENT where the output is not finite.
+  std::int64_t FinishPieces(const QueryBlock& block) const { return CeilDiv(block.rows.size(), PieceRows()); }
+  absl::Status Finish(const QueryBlock& block, std::int64_t piece);
 
  private:
   // What a row has seen among the scores that count, with allow_non_finite: nothing strange, or NaN or +inf, which make
@@ -139,7 +140,11 @@ class Tiles {
     float log_sum_exp;
   };
   RowEnd EndOf(std::int64_t head, std::int64_t tile_row) const;
-  absl::Status FinishPart(const QueryBlock& block, const TilePart& part);
+  // Rows of one piece. A row's end can take a sink some tens of microseconds: sorting a thousand keys, or as many
+  // exponentials as there are keys.
+  std::int64_t PieceRows() const;
+  // `piece`: rows within the block.
+  absl::Status FinishPart(const QueryBlock& block, const TilePart& part, Range piece);
   // Writes a finished row of output to every target.
   absl::Status WriteRow(const Tile& row, float* out, float factor);
 
