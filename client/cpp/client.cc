@@ -29,6 +29,9 @@ constexpr char kRetries[] = R"("methodConfig": [{
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }], "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1})";
 
+// Milliseconds, of gRPC's own 30 s: a rollout replaces every address of a name in less.
+constexpr int kLeastBetweenResolutions = 1000;
+
 // A channel checks the health of its addresses with round_robin alone.
 constexpr char kReplicas[] = R"("loadBalancingConfig": [{"round_robin": {}}],
   "healthCheckConfig": {"serviceName": "headlight.v1.AttentionService"})";
@@ -47,6 +50,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options, bool sp
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
   arguments.SetMaxSendMessageSize(-1);
   arguments.SetInt(GRPC_ARG_PER_RPC_RETRY_BUFFER_SIZE, options.max_message_bytes);
+  arguments.SetInt(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, kLeastBetweenResolutions);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, options.max_attempts > 1 ? 1 : 0);
   // A policy for fewer than 2 attempts is none to gRPC, even where retries are off.
   const std::string retries = absl::StrFormat(kRetries, std::max(options.max_attempts, 2));

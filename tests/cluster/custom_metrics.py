@@ -54,7 +54,7 @@ def handler(kubectl: list[str]) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:  # noqa: N802
             address = urllib.parse.urlsplit(self.path)
-            parts = address.path.removeprefix(GROUP).strip("/").split("/")
+            parts = urllib.parse.unquote(address.path).removeprefix(GROUP).strip("/").split("/")
             if address.path == GROUP:
                 resource = {"name": f"pods/{METRIC}", "namespaced": True, "kind": "MetricValueList", "verbs": ["get"]}
                 resource["singularName"] = ""

@@ -37,7 +37,7 @@ class Kube:
         return done.stdout
 
     def apply(self, *objects: dict) -> None:
-        self("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+        self("apply", "-f", "-", given="\n---\n".join(json.dumps(one) for one in objects))
 
     def read(self, *arguments: str) -> dict:
         return json.loads(self("get", *arguments, "-o", "json"))

@@ -46,8 +46,11 @@ def serve(cluster: LocalCluster) -> None:
     kubectl = [cluster.program("kubectl"), "--kubeconfig", str(cluster.kubeconfig)]
     cluster.run("custom-metrics", 1, sys.executable, "-B", str(Path(__file__).with_name("custom_metrics.py")), FIRST,
                 str(CUSTOM_METRICS_PORT), str(pki / "custom-metrics.pem"), str(pki / "custom-metrics.key"), *kubectl)  # fmt: skip
-    kube.apply(*served_outside("metrics-server", "metrics.k8s.io", "v1beta1", METRICS_PORT))
-    kube.apply(*served_outside("custom-metrics", "custom.metrics.k8s.io", "v1beta2", CUSTOM_METRICS_PORT))
+    # At once: until they answer, the API server cannot say what it takes.
+    processor = served_outside("metrics-server", "metrics.k8s.io", "v1beta1", METRICS_PORT)
+    kube.apply(*processor, *served_outside("custom-metrics", "custom.metrics.k8s.io", "v1beta2", CUSTOM_METRICS_PORT))
+    for name in ("v1beta1.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"):
+        kube("wait", "--for=condition=Available", f"apiservice/{name}", "--timeout=90s")
     group = "/apis/custom.metrics.k8s.io/v1beta2"
     until("the custom metrics", lambda: "backlog" in kube("get", "--raw", group, check=False))
     until("the nodes' metrics", lambda: "node1" in kube("top", "nodes", check=False), 90)

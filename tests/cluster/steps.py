@@ -26,7 +26,7 @@ class Test:
     load: Load | None = None
 
     def start_load(self) -> None:
-        self.load = Load(self.kube, "load", self.client_image, "--small=2", "--large=1")
+        self.load = Load(self.kube, "load", self.client_image, "--small=2", "--large=1", "--heavy=1")
 
 
 def must(is_so: bool, what: str) -> None:
@@ -183,34 +183,35 @@ def drains_a_node(test: Test) -> str:
     return f"drained in {took:.0f} s; {without_failures(test.load.since(), 500)}"
 
 
-def scale_on(test: Test, metric: str) -> str:
-    """Sets heavy calls going, and waits for the autoscaler of the production overlay, with less room above."""
+def scale_on(test: Test, metric: str, wanted: tuple[str, ...]) -> str:
+    """Sets heavy calls going, and waits for the autoscaler of the production overlay, with less room above and these kinds
+    of its metrics."""
     scaler = yaml.safe_load((ROOT / "deploy/kubernetes/overlays/production/horizontal-pod-autoscaler.yaml").read_text())
     scaler["spec"]["maxReplicas"] = 3
+    scaler["spec"]["metrics"] = [one for one in scaler["spec"]["metrics"] if one["type"] in wanted]
     test.kube.apply(scaler)
     heavy = Load(test.kube, "heavy", test.client_image, "--heavy=6")
     try:
         more = lambda: test.kube.read("deployment", "headlight")["spec"]["replicas"] > 2  # noqa: E731
         took = until("more replicas than two", more, 150)
-        conditions = test.kube.read("hpa", "headlight")["status"]["conditions"]
-        messages = [c["message"] for c in conditions if c["type"] == "ScalingActive"]
         events = test.kube.read("events", "--field-selector=reason=SuccessfulRescale")["items"]
         said = max(events, key=lambda event: event["lastTimestamp"])["message"]
-        must(metric in said, f"something else scaled it: {said}; {messages}")
+        must(metric in said, f"something else scaled it: {said}")
         until("three ready pods", lambda: len(test.kube.ready_pods()) == 3, 90)
     finally:
         heavy.stop()
         test.kube("delete", "hpa", "headlight")
-    test.kube("scale", "deployment/headlight", "--replicas=2")
-    test.kube.rolled_out()
-    test.load.since()
+        test.kube("scale", "deployment/headlight", "--replicas=2")
+        test.kube.rolled_out()
+        test.load.since()
     return f"from 2 replicas to 3 in {took:.0f} s: {said}"
 
 
 def scales_out(test: Test) -> str:
+    """By the backlog alone: the processor's use, of the quarter that a test's pod asks for, would always be first."""
     served = test.kube("get", "apiservices", "-o", "name")
     must("custom.metrics.k8s.io" in served, "the cluster serves no custom metrics: docs/operating.md says what to install")
-    return scale_on(test, "headlight_backlog_seconds")
+    return scale_on(test, "headlight_backlog_seconds", ("Pods",))
 
 
 def falls_back_to_the_processor(test: Test) -> str:
@@ -219,10 +220,10 @@ def falls_back_to_the_processor(test: Test) -> str:
     kept = test.kube.read("apiservice", service)
     test.kube("delete", "apiservice", service)
     try:
-        return scale_on(test, "cpu")
+        return scale_on(test, "cpu", ("Pods", "Resource"))
     finally:
         test.kube.apply({key: kept[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": service}})
-
+    
 
 def refuses_before_it_dies(test: Test) -> str:
     """A memory limit that the load would exceed: calls are refused, the pod lives."""
@@ -231,9 +232,9 @@ def refuses_before_it_dies(test: Test) -> str:
     patch(test.kube, at("containers/0/resources", limit))
     test.kube.rolled_out()
     test.load.since()
-    flood = Load(test.kube, "flood", test.client_image, "--large=24", "--pause=0")
+    flood = Load(test.kube, "flood", test.client_image, "--large=16", "--pause=0")
     try:
-        flood.until_made(1500)
+        flood.until_made(300, 300)
         counts = flood.since()
     finally:
         flood.stop()

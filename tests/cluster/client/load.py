@@ -28,6 +28,7 @@ OPTIONS = [
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", 256 << 20),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
 ]
 SECONDS = 30
