@@ -31,10 +31,9 @@ def seconds(text: str) -> float:
 
 
 def writable(text: str) -> Path:
-    """A file for a report, made now, with its folder: a report that cannot be written would cost the whole run."""
+    """A file for a report, made now: a report that cannot be written would cost the whole run."""
     path = Path(text)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
     except OSError as why:
         raise argparse.ArgumentTypeError(f"cannot write {path}: {why.strerror}") from None

@@ -114,9 +114,10 @@ absl::Status RunKernels(const Options& options) {
   std::vector<Case> all = *cases;
   all.insert(all.end(), maps->begin(), maps->end());
   if (absl::Status status = CheckWanted(options.only, all); !status.ok()) return status;
-  Report report(absl::StrCat("flash, ", options.threads, options.threads == 1 ? " thread" : " threads",
-                             ", best and median of ", options.runs,
-                             " runs; a causal call counts the pairs that may attend"));
+  Report report(absl::StrCat(
+      "flash, ", options.threads, options.threads == 1 ? " thread" : " threads", ", best and median of ", options.runs,
+      " runs; a causal call counts the pairs that may attend;\nthe peak is that of float32 on these "
+      "threads, which bf16 may exceed, oneDNN's tile one thread's"));
   std::printf("%-22s %15s %19s %6s %6s %6s %29s\n", "", "GFLOP/s, attend", "whole call, ms", "FMA", "of", "oneDNN",
               "workspace KiB");
   std::printf("%-22s %7s %7s %9s %9s %6s %6s %6s %9s %9s %9s\n", "shape", "best", "median", "best", "median", "peak",

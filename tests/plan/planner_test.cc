@@ -16,8 +16,8 @@ struct TileCase {
   std::int64_t rows, keys;
 };
 
-// 128 rows; 512 keys, 256 where
-// causal; K and V tiles of at most 32,768 numbers; a lane's scratch of at most 1 MiB; tails in steps of 16.
+// 128 rows; 512 keys, 256 where causal; K and V tiles of at most 32,768 numbers; a lane's scratch of at most 1 MiB;
+// tails in steps of 16.
 const TileCase kTiles[] = {
     {4096, 4096, 64, 64, false, 128, 512},  // the common ones
     {4096, 4096, 64, 64, true, 128, 256},   {4096, 4096, 128, 128, false, 128, 256},

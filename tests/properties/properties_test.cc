@@ -177,6 +177,28 @@ TEST(Property, OneVisibleKeyCopiesItsValue) {
   }
 }
 
+// More cells than one sweep makes, and rows that end in more than one piece.
+TEST(Property, PooledIntoACellForEachPairItIsTheFullMap) {
+  for (const PoolReducer reducer : {PoolReducer::kMax, PoolReducer::kMean, PoolReducer::kSum}) {
+    Problem p;
+    p.tq = 100;
+    p.tk = 1100;
+    p.causal = CausalAlignment::kBottomRight;
+    p.outputs.maps.resize(2);
+    p.outputs.maps[1].pooled = PooledForm{p.tq, p.tk, reducer};
+    const auto bound = Bind(p);
+    for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+      const auto ran = RunEngine(*bound, algorithm);
+      ASSERT_TRUE(ran.ok()) << ran.status();
+      for (std::size_t i = 0; i < (*ran)->maps[0].size(); ++i) {
+        std::vector<float> pooled = oracle::Floats((*ran)->maps[1][i].weights);
+        const std::vector<float> full = oracle::Floats((*ran)->maps[0][i].weights);
+        EXPECT_EQ(oracle::Compare(pooled, {full.begin(), full.end()}), "");
+      }
+    }
+  }
+}
+
 TEST(Property, PartsOfTheKeysMergeToTheWhole) {
   Problem p;
   p.tk = 700;
