@@ -320,6 +320,21 @@ def test_a_short_call_does_not_wait_for_a_long_one(server, busy_call) -> None:
     assert not call.done()
 
 
+def test_a_verification_can_be_cancelled(server, rng, canary) -> None:
+    """Few queries: attention takes milliseconds, and the rows in double precision a second."""
+    request = make.qkv(rng, make.Sizes(heads=16, tokens=64, keys=16384, size=32))
+    request.outputs.verify_rows = 64
+    before = ended_calls(server)
+    call = server.stub.Attend.future(request, timeout=60)
+    wait_until(lambda: server.metrics().value("headlight_queue_length") == 1)
+    time.sleep(0.15)
+    assert not call.done()
+    call.cancel()
+    assert_idle_soon(server)
+    wait_until(lambda: ended_calls(server) == before + 1)
+    canary()
+
+
 def test_a_compare_can_be_cancelled(server, canary) -> None:
     request = make.seeded(tokens=4096, width=1024, heads=16)
     same = service_pb.CompareAlgorithmsRequest.FromString(request.SerializeToString())
