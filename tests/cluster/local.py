@@ -64,6 +64,7 @@ class LocalCluster:
 
     def __init__(self, folder: Path, programs: Path):
         self.folder = folder
+        self.logs = folder.with_name(f"{folder.name}-logs")  # of the last start; `stop` leaves them
         self.programs = programs
         self.kubeconfig = folder / "kubeconfig/admin.yaml"
         self.kubectl = [*within(1), str(programs / "kubectl"), "--kubeconfig", str(self.kubeconfig)]
@@ -72,8 +73,9 @@ class LocalCluster:
     def start(self, images: Path | None, *, control_plane_only: bool = False) -> None:
         """`images`: a Docker archive that all nodes import."""
         remove_leftovers(self.folder)
-        for name in ("logs", "kubeconfig", "pki"):
-            (self.folder / name).mkdir(parents=True)
+        shutil.rmtree(self.logs, ignore_errors=True)
+        for folder in (self.logs, self.folder / "kubeconfig", self.folder / "pki"):
+            folder.mkdir(parents=True)
         SOCKETS.mkdir(parents=True, exist_ok=True)
         self._networks()
         self._certificates()
@@ -97,8 +99,8 @@ class LocalCluster:
         remove_leftovers(self.folder)
 
     def run(self, name: str, node: int, *command: str, cwd: Path | None = None) -> None:
-        """A program of the cluster in a node's network, its output in logs/NAME.log."""
-        with (self.folder / f"logs/{name}.log").open("wb") as log:
+        """A program of the cluster in a node's network, its output in NAME.log among the logs."""
+        with (self.logs / f"{name}.log").open("wb") as log:
             # A session of its own: Ctrl-C is for the one who takes it down in order.
             self._processes[name] = subprocess.Popen(
                 [*within(node), *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd=cwd

@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,8 @@ def run_steps(test: steps.Test, wanted: list[str], own: bool) -> list[dict]:
 def main() -> int:
     arguments = parse()
     own = not os.environ.get("KUBECONFIG")
+    # Ended from outside it goes the way of Ctrl-C, and takes the cluster down.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     archive = FOLDER.with_name("cluster-images.tar")
     with ExitStack() as stack:
         try:
@@ -127,6 +130,8 @@ def main() -> int:
             kube = (own_cluster if own else users_cluster)(arguments, archive, stack)
         except (RuntimeError, StepFailed) as failure:
             print(f"cluster: {failure}", file=sys.stderr)
+            if own:
+                print(f"cluster: logs are in {FOLDER}-logs", file=sys.stderr)
             return 1
         test = steps.Test(kube, overlay(), images.SERVER, images.NEXT, images.CLIENT, arguments.calls)
         verdicts = run_steps(test, arguments.only, own)
@@ -139,4 +144,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
