@@ -10,6 +10,9 @@
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
+#include <thread>
+
+#include "absl/synchronization/notification.h"
 
 namespace headlight {
 namespace {
@@ -48,13 +51,15 @@ std::shared_ptr<spdlog::logger>& CallLogger() {
 void SetUpLog(const std::string& level, LogCounts& counts) {
   const auto counter = std::make_shared<CountingSink>(counts);
   const auto messages = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
-  spdlog::set_default_logger(std::make_shared<spdlog::logger>("headlight", spdlog::sinks_init_list{counter, messages}));
-  spdlog::set_level(spdlog::level::from_str(level));
   const auto lines = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   spdlog::init_thread_pool(kWaitingLines, 1);
-  CallLogger() =
-      std::make_shared<spdlog::async_logger>("calls", spdlog::sinks_init_list{counter, lines}, spdlog::thread_pool(),
-                                             spdlog::async_overflow_policy::overrun_oldest);
+  const auto logger = [&counter](const char* name, const spdlog::sink_ptr& sink) {
+    return std::make_shared<spdlog::async_logger>(name, spdlog::sinks_init_list{counter, sink}, spdlog::thread_pool(),
+                                                  spdlog::async_overflow_policy::overrun_oldest);
+  };
+  spdlog::set_default_logger(logger("headlight", messages));
+  spdlog::set_level(spdlog::level::from_str(level));
+  CallLogger() = logger("calls", lines);
   CallLogger()->set_level(spdlog::level::from_str(level));
   lines->set_pattern("%v");
   // gRPC's own log repeats in many words what our errors say in one line. Read when gRPC starts, which it has not yet.
@@ -63,6 +68,13 @@ void SetUpLog(const std::string& level, LogCounts& counts) {
 
 void LogCall(const std::string& line) { CallLogger()->info("{}", line); }
 
-void EndLog() { spdlog::shutdown(); }
+bool EndLog(absl::Duration most) {
+  const auto done = std::make_shared<absl::Notification>();
+  std::thread([done] {
+    spdlog::shutdown();
+    done->Notify();
+  }).detach();
+  return done->WaitForNotificationWithTimeout(most);
+}
 
 }  // namespace headlight

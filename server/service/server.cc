@@ -372,21 +372,8 @@ ServerOptions Resolved(ServerOptions options) {
   return options;
 }
 
-}  // namespace
-
-int RunServer(const ServerOptions& options) {
-  const MemoryReading memory = ReadMemory();
-  KeepFreedMemory(memory.limit_bytes);
-  // Debian's abseil looks for cycles of locks at every lock.
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  // Blocked before any thread starts, so that all inherit it and only sigwait below sees them.
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  static LogCounts log_counts;
-  SetUpLog(options.log_level, log_counts);
+// From the log's beginning to its end.
+int Serve(const ServerOptions& options, const sigset_t& signals, LogCounts& log_counts) {
   // Forced even where it is the best anyway: it caps oneDNN too, and one name means one set of bits.
   const std::string target = options.cpu_target.empty() ? std::string(NameOf(ActiveCpuTarget())) : options.cpu_target;
   if (const absl::Status forced = ForceCpuTarget(target); !forced.ok()) {
@@ -407,9 +394,28 @@ int RunServer(const ServerOptions& options) {
   }
   int signal = 0;
   sigwait(&signals, &signal);
-  const bool clean = process.Drain();
-  EndLog();
-  return clean ? 0 : kCutOff;
+  return process.Drain() ? 0 : kCutOff;
+}
+
+}  // namespace
+
+int RunServer(const ServerOptions& options) {
+  const MemoryReading memory = ReadMemory();
+  KeepFreedMemory(memory.limit_bytes);
+  // Debian's abseil looks for cycles of locks at every lock.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  // Blocked before any thread starts, so that all inherit it and only sigwait below sees them.
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  static LogCounts log_counts;
+  SetUpLog(options.log_level, log_counts);
+  const int code = Serve(options, signals, log_counts);
+  // What nobody reads holds nobody up.
+  if (!EndLog(absl::Seconds(1))) std::_Exit(code);
+  return code;
 }
 
 }  // namespace headlight

@@ -1,14 +1,18 @@
 """What the log says of calls: a line of JSON each, within a rate, and nothing of what was computed on."""
 
+import fcntl
 import json
+import os
 import re
+import signal
+import subprocess
 
 import grpc
 import make
 import pytest
 from rpc_errors import failure_of
-from server_process import Server, wait_until
-from wire import service_pb
+from server_process import BINARY, READY, Server, environment, wait_until
+from wire import service_grpc, service_pb
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -110,3 +114,23 @@ def test_statusz_says_what_goes_on(start) -> None:
     assert re.search(r"<td>Attend</td><td>2</td><td>1</td><td>1</td>", page)
     assert "<td>INVALID_REQUEST</td><td>1</td>" in page
     assert "<td>max_tokens</td><td>16384</td>" in page
+
+
+def test_nobody_who_reads_holds_nobody_up() -> None:
+    """stderr is a pipe that is full: calls are answered, and SIGTERM ends the server as ever."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    flags = ["--listen=127.0.0.1:0", "--http=", "--log-calls-per-second=100000"]
+    with subprocess.Popen([BINARY, *flags], stderr=writer, stdout=subprocess.PIPE, text=True, env=environment()) as server:
+        try:
+            ready = READY.match(server.stdout.readline().strip())
+            with grpc.insecure_channel(ready["grpc"]) as channel:
+                stub = service_grpc.AttentionServiceStub(channel)
+                for _ in range(3000):
+                    stub.GetServerInfo(service_pb.GetServerInfoRequest(), timeout=10)
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(10) == 0
+        finally:
+            server.kill()
+            os.close(writer)
+            os.close(reader)
