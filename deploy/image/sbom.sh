@@ -19,5 +19,7 @@ dpkg-query -W -f='${Package}\t${Version}\t${Architecture}\n' | awk -F '\t' -v ve
     printf "\"creationInfo\":{\"created\":\"%s\",\"creators\":[\"Tool: headlight-sbom\"]},\"packages\":[", created
     package("headlight", version, "NOASSERTION", "")
   }
-  { package($1, $2, "Organization: Debian", "pkg:deb/debian/" $1 "@" $2 "?arch=" $3) }
+  # Of names and versions a purl takes no + or : as they are.
+  { locator = $1 "@" $2; gsub(/[+]/, "%2B", locator); gsub(/:/, "%3A", locator) }
+  { package($1, $2, "Organization: Debian", "pkg:deb/debian/" locator "?arch=" $3) }
   END { printf "\n],\"documentDescribes\":[\"SPDXRef-headlight\"]}\n" }'

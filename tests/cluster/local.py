@@ -29,6 +29,7 @@ METRICS_PORT = 4443
 CUSTOM_METRICS_PORT = 4444
 CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
+OTHERS = ("unified",)  # that the kubelet makes by itself, where version 2 is mounted beside version 1
 
 
 def address(node: int) -> str:
@@ -353,7 +354,7 @@ def remove_leftovers(folder: Path) -> None:
     """Ends what runs in the nodes' networks, and removes the networks, mounts, cgroups and the folder."""
     known = do("ip", "netns", "list", check=False).stdout.split()
     ours = [namespace(node) for node in NODES if namespace(node) in known]
-    roots = [at / f"headlight-node{node}" for at in (CGROUPS, *(CGROUPS / c for c in CONTROLLERS)) for node in NODES]
+    roots = [at / f"headlight-node{node}" for at in (CGROUPS, *(CGROUPS / c for c in (*CONTROLLERS, *OTHERS))) for node in NODES]
     trees = [Path(at) for root in roots if root.is_dir() for at, _, _ in os.walk(root, topdown=False)]
     running = [pid for one in ours for pid in do("ip", "netns", "pids", one, check=False).stdout.split()]
     running += [pid for tree in trees if (tree / "cgroup.procs").exists() for pid in (tree / "cgroup.procs").read_text().split()]

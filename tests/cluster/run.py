@@ -45,6 +45,7 @@ def parse() -> argparse.Namespace:
         prog="./dev cluster-test", description=__doc__, epilog="`./dev help cluster-test` says more."
     )
     parser.add_argument("--go", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--parse-only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--only", default="", metavar="STEP,...", help=f"some steps: {', '.join(s for s, _, _ in STEPS)}")
     parser.add_argument("--calls", type=int, default=3000, help="calls that a rollout must not fail (default: %(default)s)")
     parser.add_argument("--load", default="", metavar="COMMAND", help="brings the archive {} of images to the user's cluster")
@@ -53,6 +54,8 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     arguments.only = [one for one in arguments.only.split(",") if one]
     unknown = set(arguments.only) - {name for name, _, _ in STEPS}
+    if arguments.calls < 1:
+        parser.error("--calls: at least 1")
     if unknown:
         parser.error(f"there is no step {', '.join(sorted(unknown))}")
     return arguments
@@ -119,6 +122,8 @@ def run_steps(test: steps.Test, wanted: list[str], own: bool) -> list[dict]:
 
 def main() -> int:
     arguments = parse()
+    if arguments.parse_only:
+        return 0
     own = not os.environ.get("KUBECONFIG")
     # Ended from outside it goes the way of Ctrl-C, and takes the cluster down.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -93,22 +93,29 @@ def balances(test: Test) -> str:
     return f"{counts}; by pod {', '.join(f'{count:.0f}' for count in served.values())}"
 
 
-def rolls_out(test: Test) -> str:
-    """A new image under load: none of thousands of calls fails."""
+def roll_out(test: Test, image: str) -> None:
     before = {pod["metadata"]["uid"] for pod in test.kube.pods()}
-    test.load.since()
-    began = time.monotonic()
-    test.kube("set", "image", "deployment/headlight", f"headlight={test.next_image}")
+    test.kube("set", "image", "deployment/headlight", f"headlight={image}")
     test.kube.rolled_out()
-    took = time.monotonic() - began
-    test.load.until_made(test.calls, 300)
     after = test.kube.ready_pods()
     must(not before & {pod["metadata"]["uid"] for pod in after}, "old pods are left")
     images = {pod["spec"]["containers"][0]["image"] for pod in after}
-    must(images == {test.next_image}, f"the new pods run {images}")
-    counts = test.load.since()
-    must(counts.large > 0, "no large call was made")
-    return f"{without_failures(counts, test.calls)}; the rollout took {took:.0f} s"
+    must(images == {image}, f"the new pods run {images}")
+
+
+def rolls_out(test: Test) -> str:
+    """Rollouts of two images in turn, until thousands of calls were made while one went on: none of them fails."""
+    total = Counts()
+    rollouts = 0
+    test.load.since()
+    while total.made < test.calls and rollouts < 20:
+        roll_out(test, test.image if rollouts % 2 else test.next_image)
+        rollouts += 1
+        counts = test.load.since()
+        total = Counts(total.made + counts.made, total.large + counts.large, counts.failed, counts.last)
+        must(counts.failures == 0, f"in rollout {rollouts}: {counts}")
+    must(total.large > 0, "no large call was made")
+    return f"{without_failures(total, test.calls)}, within {rollouts} rollouts"
 
 
 def fails_without_drain(test: Test) -> str:
@@ -184,14 +191,18 @@ def drains_a_node(test: Test) -> str:
 
 
 def scale_on(test: Test, metric: str, wanted: tuple[str, ...]) -> str:
-    """Sets heavy calls going, and waits for the autoscaler of the production overlay, with less room above and these kinds
-    of its metrics."""
+    """The autoscaler of the production overlay, with less room above and these kinds of its metrics: it leaves idle pods
+    as they are, and brings one for heavy calls."""
+    test.load.stop()
     scaler = yaml.safe_load((ROOT / "deploy/kubernetes/overlays/production/horizontal-pod-autoscaler.yaml").read_text())
     scaler["spec"]["maxReplicas"] = 3
     scaler["spec"]["metrics"] = [one for one in scaler["spec"]["metrics"] if one["type"] in wanted]
     test.kube.apply(scaler)
-    heavy = Load(test.kube, "heavy", test.client_image, "--heavy=6")
+    heavy = None
     try:
+        time.sleep(30)
+        must(test.kube.read("deployment", "headlight")["spec"]["replicas"] == 2, "idle pods were scaled")
+        heavy = Load(test.kube, "heavy", test.client_image, "--heavy=6")
         more = lambda: test.kube.read("deployment", "headlight")["spec"]["replicas"] > 2  # noqa: E731
         took = until("more replicas than two", more, 150)
         events = test.kube.read("events", "--field-selector=reason=SuccessfulRescale")["items"]
@@ -199,12 +210,13 @@ def scale_on(test: Test, metric: str, wanted: tuple[str, ...]) -> str:
         must(metric in said, f"something else scaled it: {said}")
         until("three ready pods", lambda: len(test.kube.ready_pods()) == 3, 90)
     finally:
-        heavy.stop()
+        if heavy:
+            heavy.stop()
         test.kube("delete", "hpa", "headlight")
         test.kube("scale", "deployment/headlight", "--replicas=2")
         test.kube.rolled_out()
-        test.load.since()
-    return f"from 2 replicas to 3 in {took:.0f} s: {said}"
+        test.start_load()
+    return f"idle for 30 s: 2 replicas; then from 2 replicas to 3 in {took:.0f} s: {said}"
 
 
 def scales_out(test: Test) -> str:

@@ -90,6 +90,26 @@ def problems_together(objects: list[dict]) -> list[str]:
     return found
 
 
+def problems_of_compose() -> list[str]:
+    """What the laptop's services mount is there, and Prometheus and Grafana find what they are given."""
+    folder = ROOT / "deploy/compose"
+    services = yaml.safe_load((folder / "compose.yaml").read_text())["services"]
+    mounts = [mount.split(":")[0] for service in services.values() for mount in service.get("volumes", [])]
+    found = [f"compose mounts {mount}, which is not there" for mount in mounts if not (folder / mount).exists()]
+    context = folder / services["headlight"]["build"]["context"]
+    if not (context / "Dockerfile").exists():
+        found.append("compose builds where there is no Dockerfile")
+    source = yaml.safe_load((folder / "grafana/datasource.yaml").read_text())["datasources"][0]
+    host, port = source["url"].removeprefix("http://").split(":")
+    if host not in services or not any(one.endswith(f":{port}") for one in services[host]["ports"]):
+        found.append(f"Grafana asks {source['url']}, where nothing listens")
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"][0]
+    target = scraped["static_configs"][0]["targets"][0].split(":")
+    if target[0] not in services or not any(one.endswith(f":{target[1]}") for one in services[target[0]]["ports"]):
+        found.append(f"Prometheus scrapes {':'.join(target)}, where nothing listens")
+    return found
+
+
 def problems_of_schema(validate: str, text: str) -> list[str]:
     scratch = ROOT / "build/manifests.yaml"
     scratch.write_text(text)
@@ -111,6 +131,7 @@ def main(kustomize: str, validate: str) -> int:
         found = problems_of_schema(validate, built.stdout) + problems_of_pods(overlay.name, deployment)
         problems += [f"{overlay.name}: {problem}" for problem in found + problems_together(objects)]
         print(f"{overlay.name}: {len(objects)} objects")
+    problems += problems_of_compose()
     print("\n".join(problems), end="\n" if problems else "")
     return 1 if problems else 0
 
