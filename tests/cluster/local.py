@@ -4,6 +4,7 @@ Pods run for real, in Debian's containerd. Needs root. Everything is in one fold
 earlier run left behind is removed first. Tried with cgroups of version 1, as the machines of this project have them.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
@@ -22,6 +24,7 @@ from ipaddress import ip_address  # noqa: E402
 
 # Short: a socket's path has room for 107 bytes.
 SOCKETS = Path("/run/headlight-cluster")
+LOCK = Path("/run/headlight-cluster.lock")  # one at a time on a machine: names of networks and addresses are fixed
 NODES = (1, 2)
 FIRST = "10.77.0.11"  # the control plane's address, in the first node's namespace
 DNS_PORT = 53
@@ -70,9 +73,16 @@ class LocalCluster:
         self.kubeconfig = folder / "kubeconfig/admin.yaml"
         self.kubectl = [*within(1), str(programs / "kubectl"), "--kubeconfig", str(self.kubeconfig)]
         self._processes: dict[str, subprocess.Popen] = {}
+        self._lock: TextIO | None = None
 
     def start(self, images: Path | None, *, control_plane_only: bool = False) -> None:
-        """`images`: a Docker archive that all nodes import."""
+        """`images`: a Docker archive that all nodes import. RuntimeError: it does not come up, or there is one already."""
+        self._lock = LOCK.open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock = None
+            raise RuntimeError("another run has a cluster on this machine; wait for its end") from None
         remove_leftovers(self.folder)
         shutil.rmtree(self.logs, ignore_errors=True)
         for folder in (self.logs, self.folder / "kubeconfig", self.folder / "pki"):
@@ -90,6 +100,8 @@ class LocalCluster:
         wait_for("both nodes ready", ready, 120)
 
     def stop(self) -> None:
+        if self._lock is None:
+            return  # it is another run's
         if self._alive("kube-controller-manager"):
             # Namespaces first: their pods end as pods do.
             do(*self.kubectl, "delete", "namespaces", "-l", "headlight.dev/test", "--timeout=60s", check=False)

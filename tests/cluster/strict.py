@@ -8,6 +8,7 @@ its own definitions. Exit status: 0 all is taken and what is broken is refused, 
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def problems_of(kube: Kube) -> list[str]:
 
 
 def main(go: str) -> int:
+    # Ended from outside it goes the way of Ctrl-C, and takes the cluster down.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     programs = binaries.need(go, ["etcd", "kube-apiserver", "kubectl"])
     cluster = LocalCluster(ROOT / "build/cluster", programs)
     try:
@@ -82,4 +85,7 @@ def main(go: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
