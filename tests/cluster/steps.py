@@ -25,8 +25,11 @@ class Test:
     calls: int
     load: Load | None = None
 
-    def start_load(self) -> None:
-        self.load = Load(self.kube, "load", self.client_image, "--small=2", "--large=1", "--heavy=1")
+    def start_load(self, attempts: int = 1) -> None:
+        if self.load:
+            self.load.stop()
+        kinds = ("--small=2", "--large=1", "--heavy=1")
+        self.load = Load(self.kube, "load", self.client_image, *kinds, f"--attempts={attempts}")
 
 
 def must(is_so: bool, what: str) -> None:
@@ -152,7 +155,13 @@ def undoes_a_bad_rollout(test: Test) -> str:
     return f"the old pods served on, and are left after the undo; {without_failures(test.load.since(), 100)}"
 
 
+# Where a pod ends before its follower is there, a client looks the name up too early and knows the other pod alone; when
+# that one ends, too, it is the retry policy that carries it over.
+ATTEMPTS = 4
+
+
 def budget_of_disruptions(test: Test) -> str:
+    test.start_load(ATTEMPTS)
     pods = [pod["metadata"]["name"] for pod in test.kube.ready_pods()]
     said = []
     for pod in pods[:2]:
@@ -169,6 +178,7 @@ def budget_of_disruptions(test: Test) -> str:
 
 
 def drains_a_node(test: Test) -> str:
+    test.start_load(ATTEMPTS)
     here = test.kube.read("pod", "load")["spec"]["nodeName"]
     nodes = {pod["spec"]["nodeName"] for pod in test.kube.ready_pods()} - {here}
     if not nodes:
@@ -187,7 +197,9 @@ def drains_a_node(test: Test) -> str:
     left = {pod["spec"]["nodeName"] for pod in test.kube.ready_pods()}
     test.kube("uncordon", node)
     must(node not in left, f"pods are left on {node}")
-    return f"drained in {took:.0f} s; {without_failures(test.load.since(), 500)}"
+    seen = without_failures(test.load.since(), 500)
+    test.start_load()
+    return f"drained in {took:.0f} s; {seen}"
 
 
 def scale_on(test: Test, metric: str, wanted: tuple[str, ...]) -> str:
@@ -244,7 +256,7 @@ def refuses_before_it_dies(test: Test) -> str:
     patch(test.kube, at("containers/0/resources", limit))
     test.kube.rolled_out()
     test.load.since()
-    flood = Load(test.kube, "flood", test.client_image, "--large=16", "--pause=0")
+    flood = Load(test.kube, "flood", test.client_image, "--large=16", "--pause=0", f"--attempts={ATTEMPTS}")
     try:
         flood.until_made(300, 300)
         counts = flood.since()

@@ -1,9 +1,9 @@
 """Calls a Headlight server from within a cluster until it is ended, and prints what came of it once a second, as JSON.
 
-    load.py TARGET [--small N] [--large N] [--heavy N]     threads of each kind of call
+    load.py TARGET [--small N] [--large N] [--heavy N] [--attempts N]     threads of each kind of call
 
-A call is tried once, so that each failure shows; otherwise the client is as docs/clients.md has it: round_robin over the
-addresses of the name, by their health.
+The client is as docs/clients.md has it: round_robin over the addresses of the name, by their health. But a call is tried
+once unless --attempts says more, so that each failure shows.
 """
 
 import argparse
@@ -25,13 +25,26 @@ SERVICE_CONFIG = {
     "healthCheckConfig": {"serviceName": "headlight.v1.AttentionService"},
 }
 OPTIONS = [
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", 256 << 20),
+    ("grpc.per_rpc_retry_buffer_size", 256 << 20),
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+RETRIES = {
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
 SECONDS = 30
+
+
+def options_of(attempts: int) -> list[tuple[str, object]]:
+    config = dict(SERVICE_CONFIG)
+    if attempts > 1:
+        method = {"name": [{"service": "headlight.v1.AttentionService"}], "retryPolicy": {"maxAttempts": attempts, **RETRIES}}
+        config["methodConfig"] = [method]
+    return [*OPTIONS, ("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", int(attempts > 1))]
 
 
 def small() -> pb.AttendRequest:
@@ -92,8 +105,8 @@ class Tally:
             return json.dumps(seen)
 
 
-def go_on(target: str, kind: str, pause: float, tally: Tally) -> None:
-    stub = rpc.AttentionServiceStub(grpc.insecure_channel(target, OPTIONS))
+def go_on(channel: grpc.Channel, kind: str, pause: float, tally: Tally) -> None:
+    stub = rpc.AttentionServiceStub(channel)
     request = {"small": small, "large": large, "heavy": heavy}[kind]()
     while True:
         began = time.monotonic()
@@ -112,12 +125,14 @@ def main() -> None:
     for kind in ("small", "large", "heavy"):
         parser.add_argument(f"--{kind}", type=int, default=0)
     parser.add_argument("--pause", type=float, default=0.02, help="seconds between the calls of a thread")
+    parser.add_argument("--attempts", type=int, default=1, help="how often a call is tried while nobody is reached")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as process 1 it has no default
     tally = Tally()
     for kind in ("small", "large", "heavy"):
         for _ in range(getattr(arguments, kind)):
-            threading.Thread(target=go_on, args=(arguments.target, kind, arguments.pause, tally), daemon=True).start()
+            channel = grpc.insecure_channel(arguments.target, options_of(arguments.attempts))
+            threading.Thread(target=go_on, args=(channel, kind, arguments.pause, tally), daemon=True).start()
     while True:
         time.sleep(1)
         print(tally.line(), flush=True)
