@@ -70,7 +70,8 @@ void LogCall(const std::string& line) { CallLogger()->info("{}", line); }
 
 bool EndLog(absl::Duration most) {
   const auto done = std::make_shared<absl::Notification>();
-  std::thread([done] {
+  // The logger is there until the writing thread has ended: spdlog lets go of it first.
+  std::thread([done, kept = spdlog::default_logger()] {
     spdlog::shutdown();
     done->Notify();
   }).detach();
