@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "server/engine/alibi.h"
 #include "server/engine/check_values.h"
 #include "server/engine/flash.h"
 #include "server/engine/naive.h"
@@ -59,6 +60,7 @@ void AttentionWork::Build() {
   Add(MakeValueCheck(spec, call_.data));
   if (spec.projection.has_value()) AddProjection(call_, projection_, *this);
   AddPacking(call_, packed_, *this);
+  if (spec.position.kind == PositionKind::kAlibi) Add(MakeAlibiBases(call_));
   if (spec.outputs.output) call_.output = MakeTensor(spec.outputs.kind, spec.OutputShape());
   if (spec.outputs.output && projects_output) {
     const std::int64_t floats = d.batch * d.query_tokens * d.query_heads * d.value_head_size;

@@ -63,6 +63,9 @@ struct CallState {
   // [B, Hq, Tq]: what turns scores into weights, kept where a sweep needs it.
   Buffer<RowNorm> norms = {};
 
+  // [B, Hq, Tq], with ALiBi: the distance that biases count from (alibi.h).
+  Buffer<std::int64_t> alibi_bases = {};
+
   // The row of the rotary tables for a token of a batch.
   std::int64_t QueryRow(std::int64_t batch, std::int64_t token) const {
     return query_rotary.rows() > dims().query_tokens ? batch * dims().query_tokens + token : token;

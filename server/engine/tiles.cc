@@ -143,9 +143,9 @@ void Tiles::Start(const QueryBlock& block) {
   if (spec.position.kind != PositionKind::kAlibi) return;
   for (std::int64_t i = 0; i < block.parts(); ++i) {
     const TilePart part = block.Part(i);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      bases_[part.tile_row + r] = AlibiBase(block.batch, part.head, block.rows.begin + r);
-    }
+    const Dimensions& d = call_.dims();
+    const std::int64_t first = (block.batch * d.query_heads + part.head) * d.query_tokens + block.rows.begin;
+    std::copy_n(call_.alibi_bases.data() + first, rows, bases_ + part.tile_row);
   }
 }
 
@@ -217,33 +217,6 @@ void Tiles::AddAlibiBias(const QueryBlock& block, const TilePart& part, Range ke
       AddAlibiAt(slope, position, spec.key_positions.data() + place, keys.size(), base, scores.Row(r));
     }
   }
-}
-
-std::int64_t Tiles::AlibiBase(std::int64_t batch, std::int64_t head, std::int64_t row) const {
-  const PositionSpec& spec = call_.spec().position;
-  const Dimensions& d = call_.dims();
-  const Range keys = call_.rules.VisibleKeys(batch, {row, row + 1});
-  if (keys.size() <= 0) return 0;
-  const std::int64_t position = spec.QueryAt(batch, row, d.query_tokens);
-  const auto distance = [&](std::int64_t key) { return std::abs(position - spec.KeyAt(batch, key, d.key_tokens)); };
-  const bool farthest = spec.slopes[static_cast<std::size_t>(head)] < 0;
-  if (spec.key_positions.empty() && !farthest) {
-    const std::int64_t nearest = std::clamp(position - spec.key_offset, keys.begin, keys.end - 1);
-    for (std::int64_t i = 0; nearest - i >= keys.begin || nearest + i < keys.end; ++i) {
-      if (nearest - i >= keys.begin && call_.rules.Allows(batch, head, row, nearest - i)) return distance(nearest - i);
-      if (nearest + i < keys.end && call_.rules.Allows(batch, head, row, nearest + i)) return distance(nearest + i);
-    }
-    return 0;
-  }
-  // Where a row's keys are a range, none of them is asked for.
-  const bool ranges = call_.rules.AreRanges();
-  std::int64_t base = -1;
-  for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-    if (!ranges && !call_.rules.Allows(batch, head, row, key)) continue;
-    const std::int64_t away = distance(key);
-    if (base < 0 || (farthest ? away > base : away < base)) base = away;
-  }
-  return std::max<std::int64_t>(base, 0);
 }
 
 double Tiles::AlibiShift(std::int64_t head, std::int64_t tile_row) const {

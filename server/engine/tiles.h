@@ -112,8 +112,6 @@ class Tiles {
   void Softcap(const QueryBlock& block, Range keys);
   // Beside that of keys at the rows' bases, or as it is where these are null.
   void AddAlibiBias(const QueryBlock& block, const TilePart& part, Range keys, const std::int64_t* bases);
-  // The distance, among keys that a row may see, at which ALiBi's bias is largest; 0 where there is none.
-  std::int64_t AlibiBase(std::int64_t batch, std::int64_t head, std::int64_t row) const;
   double AlibiShift(std::int64_t head, std::int64_t tile_row) const;
   // What is left to whoever reads the scores next.
   enum class LeftOut : std::uint8_t {

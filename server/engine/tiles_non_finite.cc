@@ -72,23 +72,23 @@ bool Tiles::ZeroNonFinite(const QueryBlock& block, Range keys, Rows& values) {
 void Tiles::BlendNonFinite(const QueryBlock& block, const TilePart& part, Range keys) {
   const std::int64_t size = call_.value.size;
   const bool bf16 = call_.plan.bf16_products;
+  const bool all = call_.rules.Judge({block.batch, part.head, block.rows, keys}) == Verdict::kFull;
   std::vector<float> values(static_cast<std::size_t>(size));
   for (std::int64_t key = keys.begin; key < keys.end; ++key) {
     const HeadsView& where = call_.value.where;
     WidenRow(where.kind, where.At(block.batch, call_.dims().KeyValueHead(part.head), key), values.data(), size);
     if (FirstNonFinite(values.data(), size) == size) continue;
+    // Where values are finite, the product has counted them.
+    for (float& value : values) value = std::isfinite(value) ? 0 : value;
     for (std::int64_t r = 0; r < block.rows.size(); ++r) {
-      if (!call_.rules.Allows(block.batch, part.head, block.rows.begin + r, key)) continue;
+      if (!all && !call_.rules.Allows(block.batch, part.head, block.rows.begin + r, key)) continue;
       const std::int64_t column = key - keys.begin;
       float weight = scores_.Row(part.tile_row + r)[column];
       if (bf16) {
         const auto* half = reinterpret_cast<const std::byte*>(HalvesOf(part.tile_row + r) + column);
         WidenRow(TensorKind::kBF16, half, &weight, 1);
       }
-      for (std::int64_t c = 0; c < size; ++c) {
-        const float value = values[static_cast<std::size_t>(c)];
-        if (!std::isfinite(value)) output_.Row(part.tile_row + r)[c] += weight * value;
-      }
+      AddScaledRow(output_.Row(part.tile_row + r), values.data(), size, weight);
     }
   }
 }

@@ -115,6 +115,18 @@ void AddRowT(float* row, const float* other, std::int64_t n) {
       });
 }
 
+void AddScaledRowT(float* row, const float* other, std::int64_t n, float factor) {
+  const auto by = hn::Set(Tag(), factor);
+  ForVectors(
+      n,
+      [&](std::int64_t i) {
+        hn::StoreU(hn::MulAdd(by, hn::LoadU(Tag(), other + i), hn::LoadU(Tag(), row + i)), Tag(), row + i);
+      },
+      [&](std::int64_t i, std::size_t count) {
+        StoreTail(hn::MulAdd(by, LoadTail(other + i, count, 0), LoadTail(row + i, count, 0)), row + i, count);
+      });
+}
+
 void SubtractDistanceT(float* row, std::int64_t n, float slope, float first, float base) {
   const auto by = hn::Set(Tag(), slope);
   const auto less = hn::Set(Tag(), base);
@@ -162,6 +174,7 @@ HWY_EXPORT(SoftcapRowT);
 HWY_EXPORT(ExpMomentsT);
 HWY_EXPORT(ScaleIntoT);
 HWY_EXPORT(AddRowT);
+HWY_EXPORT(AddScaledRowT);
 HWY_EXPORT(SubtractDistanceT);
 HWY_EXPORT(FirstNonFiniteT);
 
@@ -196,6 +209,10 @@ void ScaleInto(const float* in, float* out, std::int64_t n, float factor) {
 }
 
 void AddRow(float* row, const float* other, std::int64_t n) { HWY_DYNAMIC_DISPATCH(AddRowT)(row, other, n); }
+
+void AddScaledRow(float* row, const float* other, std::int64_t n, float factor) {
+  HWY_DYNAMIC_DISPATCH(AddScaledRowT)(row, other, n, factor);
+}
 
 void SubtractDistance(float* row, std::int64_t n, float slope, float first, float base) {
   HWY_DYNAMIC_DISPATCH(SubtractDistanceT)(row, n, slope, first, base);

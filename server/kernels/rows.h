@@ -31,6 +31,9 @@ void ScaleInto(const float* in, float* out, std::int64_t n, float factor);
 // row[i] += other[i].
 void AddRow(float* row, const float* other, std::int64_t n);
 
+// row[i] += factor * other[i], with one rounding where the target fuses.
+void AddScaledRow(float* row, const float* other, std::int64_t n, float factor);
+
 // row[i] -= slope * (|first + i| - base): the bias of ALiBi (arXiv 2108.12409) for keys at distances first, first + 1,
 // ..., beside that of a key at distance `base`.
 void SubtractDistance(float* row, std::int64_t n, float slope, float first, float base = 0);

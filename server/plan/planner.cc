@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::int64_t kFloat = sizeof(float);
 constexpr std::int64_t kDouble = sizeof(double);
+constexpr std::int64_t kIndex = sizeof(std::int64_t);
 constexpr std::int64_t kReferenceFlops = 2'000'000'000;
 // Protobuf's framing around one map and around one answer, generously.
 constexpr std::int64_t kMapOverhead = 64;
@@ -65,13 +66,15 @@ std::int64_t ProjectionBytes(const ProblemSpec& spec) {
   return floats * kFloat;
 }
 
-std::int64_t RotaryBytes(const ProblemSpec& spec) {
+// What is made of positions up front: cosines and sines, or where distances count from.
+std::int64_t PositionBytes(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  if (spec.position.kind == PositionKind::kAlibi) return d.batch * d.query_heads * d.query_tokens * kIndex;
   if (spec.position.kind != PositionKind::kRotary) return 0;
   const auto rows = [](const std::vector<std::int64_t>& positions, std::int64_t tokens) {
     return positions.empty() ? tokens : static_cast<std::int64_t>(positions.size());
   };
-  return (rows(spec.position.query_positions, spec.dims.query_tokens) +
-          rows(spec.position.key_positions, spec.dims.key_tokens)) *
+  return (rows(spec.position.query_positions, d.query_tokens) + rows(spec.position.key_positions, d.key_tokens)) *
          spec.position.rotary_size * kFloat;
 }
 
@@ -257,7 +260,7 @@ ExecutionPlan DraftPlan(ProblemSpec checked, Processor processor) {
   }
   const std::int64_t packed = PackedBytes(spec, plan.bf16_products);
   plan.packs = packed > 0 && packed <= kMaxPackedBytes;
-  plan.bytes.packed = RotaryBytes(spec) + (plan.packs ? packed : 0);
+  plan.bytes.packed = PositionBytes(spec) + (plan.packs ? packed : 0);
   if (spec.projection.has_value()) {
     plan.projection_blocks = ChooseProjectionBlocks(spec);
     plan.bytes.projection = ProjectionBytes(spec);

@@ -33,6 +33,9 @@ struct FairnessOptions {
 };
 absl::Status RunFairness(const Options& options, const FairnessOptions& fairness);
 
+// How long the units of many forms of calls are, and the beginnings of their phases.
+absl::Status RunUnits(const Options& options);
+
 // One point of how time and memory grow with T; prints it as one line of JSON.
 struct PointOptions {
   std::int64_t tokens = 1024;

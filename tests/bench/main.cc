@@ -35,19 +35,25 @@ int Main(int argc, char** argv) {
     });
     return command;
   };
-  const auto add_common = [&options](CLI::App* command) {
-    command->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();
-    command->add_option("--shapes", options.shapes, "folder of the shapes")->capture_default_str();
+  const auto add_json = [&options](CLI::App* command) {
     // Before the work: a report that cannot be written would cost all of it.
     const auto writable = [](const std::string& path) {
       return std::ofstream(path, std::ios::app) ? std::string() : "cannot write " + path;
     };
     command->add_option("--json", options.json, "file for the report")->check(CLI::Validator(writable, "PATH"));
   };
+  const auto add_common = [&](CLI::App* command) {
+    command->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();
+    command->add_option("--shapes", options.shapes, "folder of the shapes")->capture_default_str();
+    add_json(command);
+  };
+  const auto add_runs = [&options](CLI::App* command) {
+    command->add_option("--runs", options.runs, "of each")->check(CLI::Range(1, 1000))->capture_default_str();
+  };
   CLI::App* kernels = add("kernels", "attention by shape and precision, and what maps cost",
                           [&options] { return RunKernels(options); });
   add_common(kernels);
-  kernels->add_option("--runs", options.runs, "of each shape")->check(CLI::Range(1, 1000))->capture_default_str();
+  add_runs(kernels);
   kernels->add_option("--only", options.only, "names of shapes, with commas between");
   CLI::App* fair = add("fairness", "short calls beside long ones", [&] { return RunFairness(options, fairness); });
   add_common(fair);
@@ -59,6 +65,9 @@ int Main(int argc, char** argv) {
   fair->preparse_callback([&options](std::size_t) {
     options.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   });
+  CLI::App* units = add("units", "how long the units of work are", [&options] { return RunUnits(options); });
+  add_json(units);
+  add_runs(units);
   CLI::App* one =
       add("point", "one point of how time and memory grow, as JSON", [&] { return RunPoint(options, point); });
   one->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();

@@ -22,7 +22,7 @@ absl::StatusOr<OutputsForm> OutputsOf(const std::string& name) {
     outputs.maps[0].pooled = PooledForm{64, 64, PoolReducer::kMean};
   } else if (word == "columns") {
     outputs.maps[0].column_sums = true;
-  } else if (word != "full") {
+  } else if (word != "maps") {
     return absl::InvalidArgumentError(absl::StrCat("no outputs are called ", word));
   }
   return outputs;

@@ -11,8 +11,12 @@ from server_process import ROOT, SANITIZED, Server
 
 LOAD_SECONDS = 25
 RATE_INTERVAL = "15s"
-# Absent where the machine sets no such limit.
-LIMITS = ("headlight_cgroup_memory_limit_bytes", "headlight_cgroup_cpu_limit_cores")
+# Absent where the machine sets no such limit, or shows no cgroups.
+LIMITS = (
+    "headlight_cgroup_memory_limit_bytes",
+    "headlight_cgroup_cpu_limit_cores",
+    "headlight_cgroup_cpu_throttled_seconds_total",
+)
 # Of the rules, what needs them.
 OF_LIMITS = ("headlight:memory_ratio",)
 

@@ -145,7 +145,7 @@ def test_certificates_are_renewed_under_load(secure, authority) -> None:
         load.join()
     assert not failures and calls > 0
     assert attends(kept)
-    assert server.stderr().count("the TLS certificate changed and is in use") == 2
+    wait_until(lambda: server.stderr().count("the TLS certificate changed and is in use") == 2)
 
 
 def test_a_bad_renewal_keeps_the_old_one_and_is_logged_once(secure, authority) -> None:

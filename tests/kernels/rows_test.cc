@@ -231,6 +231,37 @@ TEST(AddRow, FollowsIeeeForInfinity) {
   EXPECT_TRUE(std::isnan(row[2]));
 }
 
+TEST(AddScaledRow, IsTheSumWithTheProduct) {
+  ForLengths([](std::int64_t n, std::int64_t shift) {
+    for (const float factor : {0.75F, -3.0F, 0.0F}) {
+      Row row(n, shift);
+      std::vector<float> other(static_cast<std::size_t>(n));
+      for (std::int64_t i = 0; i < n; ++i) {
+        row.data()[i] = static_cast<float>(i % 5) - 2;
+        other[static_cast<std::size_t>(i)] = static_cast<float>(i % 7) / 3 - 1;
+      }
+      AddScaledRow(row.data(), other.data(), n, factor);
+      for (std::int64_t i = 0; i < n; ++i) {
+        const double start = static_cast<double>(i % 5) - 2;
+        const double product = static_cast<double>(factor) * other[static_cast<std::size_t>(i)];
+        ASSERT_NEAR(row[i], start + product, kEpsilon * (std::fabs(start) + std::fabs(product))) << i;
+      }
+      ASSERT_TRUE(row.GuardsAreWhole());
+    }
+  });
+}
+
+TEST(AddScaledRow, FollowsIeeeForInfinity) {
+  float row[] = {1.0F, -kInfinity, 1.0F};
+  const float other[] = {kInfinity, kInfinity, 5.0F};
+  AddScaledRow(row, other, 3, 0.5F);
+  EXPECT_EQ(row[0], kInfinity);
+  EXPECT_TRUE(std::isnan(row[1]));
+  EXPECT_EQ(row[2], 3.5F);
+  AddScaledRow(row, other, 1, 0.0F);
+  EXPECT_TRUE(std::isnan(row[0]));
+}
+
 // One rounding where the target fuses, two where it does not: one unit of the larger of the two terms.
 TEST(SubtractDistance, LowersByTheDistanceOnBothSides) {
   for (const float slope : {0.5F, 0.00390625F, -0.7F, 0.0F}) {

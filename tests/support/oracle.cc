@@ -407,6 +407,21 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm alg
 
 absl::StatusOr<std::unique_ptr<Ran>> RunEngineOn(ComputePool& pool, const Bound& bound, Algorithm algorithm,
                                                  const Limits& limits, const ChangePlan& change) {
+  const auto on_pool = [&pool](Work& work) {
+    absl::Status status;
+    absl::Notification ended;
+    pool.Run(std::make_shared<CallControl>(absl::InfiniteFuture()), &work, [&](const absl::Status& computed) {
+      status = computed;
+      ended.Notify();
+    });
+    ended.WaitForNotification();
+    return status;
+  };
+  return RunEngineBy(on_pool, bound, algorithm, limits, change);
+}
+
+absl::StatusOr<std::unique_ptr<Ran>> RunEngineBy(const RunWork& run, const Bound& bound, Algorithm algorithm,
+                                                 const Limits& limits, const ChangePlan& change) {
   ProblemRequest request = bound.request;
   request.algorithm = algorithm;
   absl::StatusOr<ProblemSpec> spec = CheckProblem(request, limits);
@@ -423,14 +438,7 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngineOn(ComputePool& pool, const Bound&
   StatisticsSink statistics(plan->spec);
   if (plan->spec.outputs.head_statistics) borrowed.push_back(&statistics);
   AttentionWork work(*plan, bound.data, account, matmuls, borrowed, absl::Now());
-  absl::Status status;
-  absl::Notification ended;
-  pool.Run(std::make_shared<CallControl>(absl::InfiniteFuture()), &work, [&](const absl::Status& computed) {
-    status = computed;
-    ended.Notify();
-  });
-  ended.WaitForNotification();
-  if (!status.ok()) return status;
+  if (absl::Status status = run(work); !status.ok()) return status;
   std::vector<std::vector<MapResult>> maps;
   maps.reserve(sinks.size());
   for (const auto& sink : sinks) maps.push_back(sink->TakeResults());

@@ -93,6 +93,10 @@ absl::StatusOr<std::unique_ptr<Ran>> RunEngine(const Bound& bound, Algorithm alg
 // The same on a pool that others may use too, within these limits. Thread-safe.
 absl::StatusOr<std::unique_ptr<Ran>> RunEngineOn(ComputePool& pool, const Bound& bound, Algorithm algorithm,
                                                  const Limits& limits = {}, const ChangePlan& change = {});
+// The same by hand: `run` begins phases and runs units until the work ends, or returns its error.
+using RunWork = std::function<absl::Status(Work&)>;
+absl::StatusOr<std::unique_ptr<Ran>> RunEngineBy(const RunWork& run, const Bound& bound, Algorithm algorithm,
+                                                 const Limits& limits = {}, const ChangePlan& change = {});
 
 // Where tokens stand, by the definition.
 std::int64_t QueryPosition(const Problem& problem, std::int64_t b, std::int64_t i);
