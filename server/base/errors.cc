@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -57,6 +58,15 @@ ErrorDetails Parse(const std::string& text) {
   return details;
 }
 
+std::string InWords(const std::vector<Violation>& violations, std::int64_t count) {
+  std::string message = absl::StrCat(count, count == 1 ? " violation: " : " violations: ");
+  absl::StrAppend(&message, absl::StrJoin(violations, "; ", [](std::string* out, const Violation& v) {
+    absl::StrAppend(out, v.field, ": got ", v.got, ", expected ", v.expected);
+  }));
+  if (count > static_cast<std::int64_t>(violations.size())) absl::StrAppend(&message, "; ...");
+  return message;
+}
+
 ErrorReason ReasonOf(absl::StatusCode code) {
   switch (code) {
     case absl::StatusCode::kInvalidArgument: return ErrorReason::kInvalidRequest;
@@ -67,6 +77,8 @@ ErrorReason ReasonOf(absl::StatusCode code) {
     case absl::StatusCode::kUnimplemented: return ErrorReason::kNotImplemented;
     case absl::StatusCode::kCancelled: return ErrorReason::kCancelled;
     case absl::StatusCode::kUnauthenticated: return ErrorReason::kUnauthenticated;
+    case absl::StatusCode::kPermissionDenied: return ErrorReason::kPermissionDenied;
+    case absl::StatusCode::kAlreadyExists: return ErrorReason::kLayerExists;
     default: return ErrorReason::kInternal;
   }
 }
@@ -88,6 +100,8 @@ absl::string_view NameOf(ErrorReason reason) {
     case ErrorReason::kCancelled: return "CANCELLED";
     case ErrorReason::kInternal: return "INTERNAL";
     case ErrorReason::kUnauthenticated: return "UNAUTHENTICATED";
+    case ErrorReason::kPermissionDenied: return "PERMISSION_DENIED";
+    case ErrorReason::kLayerExists: return "LAYER_EXISTS";
   }
   return "INTERNAL";
 }
@@ -107,11 +121,6 @@ void Violations::AddTooExpensive(std::string field, std::string got, std::string
 absl::Status Violations::ToStatus() const {
   if (empty()) return absl::OkStatus();
   const bool only_limits = too_expensive_ == count_;
-  std::string message = absl::StrCat(count_, count_ == 1 ? " violation: " : " violations: ");
-  absl::StrAppend(&message, absl::StrJoin(kept_, "; ", [](std::string* out, const Violation& v) {
-    absl::StrAppend(out, v.field, ": got ", v.got, ", expected ", v.expected);
-  }));
-  if (count_ > static_cast<std::int64_t>(kept_.size())) absl::StrAppend(&message, "; ...");
   ErrorDetails details;
   details.reason = only_limits ? ErrorReason::kRequestTooExpensive : ErrorReason::kInvalidRequest;
   details.violations = kept_;
@@ -120,7 +129,17 @@ absl::Status Violations::ToStatus() const {
     details.metadata["asked"] = kept_.front().got;
     details.metadata["limit"] = kept_.front().expected;
   }
-  return MakeError(absl::StatusCode::kInvalidArgument, message, details);
+  return MakeError(absl::StatusCode::kInvalidArgument, InWords(kept_, count_), details);
+}
+
+absl::Status RenameFields(const absl::Status& status, absl::string_view from, absl::string_view to) {
+  if (status.ok()) return status;
+  ErrorDetails details = DetailsOf(status);
+  if (details.violations.empty()) return status;
+  for (Violation& v : details.violations) {
+    if (absl::StartsWith(v.field, from)) v.field = Clean(absl::StrCat(to, v.field.substr(from.size())));
+  }
+  return MakeError(status.code(), InWords(details.violations, details.violation_count), details);
 }
 
 absl::Status MakeError(absl::StatusCode code, absl::string_view message, const ErrorDetails& details) {

@@ -28,8 +28,10 @@ enum class ErrorReason : std::uint8_t {
   kCancelled,
   kInternal,
   kUnauthenticated,
+  kPermissionDenied,
+  kLayerExists,
 };
-inline constexpr int kErrorReasons = 13;
+inline constexpr int kErrorReasons = 15;
 
 // "INVALID_REQUEST", ...
 absl::string_view NameOf(ErrorReason reason);
@@ -77,6 +79,9 @@ class Violations {
 
 // A status with details attached.
 absl::Status MakeError(absl::StatusCode code, absl::string_view message, const ErrorDetails& details);
+
+// The same status with field paths that begin with `from` beginning with `to`.
+absl::Status RenameFields(const absl::Status& status, absl::string_view from, absl::string_view to);
 
 // The details of a status; for one without, the reason follows from its code.
 ErrorDetails DetailsOf(const absl::Status& status);

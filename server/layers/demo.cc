@@ -119,7 +119,15 @@ Layer MakeLayer() {
       output.floats()[(h * kValueSize + c) * kWidth + c] = 1;
     }
   }
-  return {"demo", kHeads, std::move(query), std::move(key), std::move(value), std::move(output)};
+  LayerFacts facts;
+  facts.name = facts.id = "demo";
+  facts.scheme = "built-in";
+  LayerMatrices matrices;
+  matrices.query = std::move(query);
+  matrices.key = std::move(key);
+  matrices.value = std::move(value);
+  matrices.output = std::move(output);
+  return {std::move(facts), kHeads, kHeads, std::move(matrices)};
 }
 
 Demo MakeDemo() {

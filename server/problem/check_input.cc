@@ -259,6 +259,25 @@ void CheckSentLayer(Checker& c, const LayerForm& layer) {
   CheckOutputWeights(c, layer, d.query_heads * d.value_head_size);
 }
 
+// The heads of a layer that does not say them, as the options do. False: they do not fit its matrices.
+bool SplitUnsaid(Checker& c, const LayerForm& layer) {
+  Dimensions& d = c.spec.dims;
+  const std::int64_t width = layer.query->shape.back();
+  const HeadSplit split = SplitWidth(c, "self_attention.layer", width, {c.request.query_heads, c.request.head_size});
+  if (split.heads == 0) return false;
+  const std::int64_t key_width = layer.key->shape.back();
+  const std::int64_t fit = key_width / split.size;
+  const std::int64_t wish = c.request.key_value_heads;
+  if (fit * split.size != key_width || (wish != 0 && wish != fit) || layer.value->shape.back() % fit != 0) {
+    c.Report("options.key_value_heads", absl::StrCat(wish),
+             absl::StrCat("heads of size ", split.size, " that fill the layer's key width, ", key_width));
+    return false;
+  }
+  d.query_heads = split.heads;
+  d.key_value_heads = fit;
+  return true;
+}
+
 // A named layer is the server's own and was checked when it was made: its kind need not be the request's.
 void CheckNamedLayer(Checker& c, const LayerForm& layer) {
   Dimensions& d = c.spec.dims;
@@ -266,6 +285,7 @@ void CheckNamedLayer(Checker& c, const LayerForm& layer) {
   if (p.width == 0 || p.context_width == 0 || !CheckNamedWidths(c, layer)) return;
   d.query_heads = layer.query_heads;
   d.key_value_heads = layer.key_value_heads;
+  if (d.query_heads == 0 && !SplitUnsaid(c, layer)) return;
   d.head_size = layer.query->shape.back() / d.query_heads;
   d.value_head_size = layer.value->shape.back() / d.key_value_heads;
   if (layer.output.has_value()) p.output_width = layer.output->shape.back();

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/layers/layer.h"
 #include "server/service/decode_fields.h"
 
 namespace headlight {
@@ -24,18 +23,20 @@ LayerForm DecodeWeights(const Weights& message, LayerViews& views) {
   return form;
 }
 
+void DecodeNamed(const std::string& name, const LayerStore& layers, SelfAttentionForm& form, DecodedCall& call) {
+  form.weights = WeightsSource::kNamed;
+  form.layer_name = name;
+  call.layer = layers.FindLayer(name);
+  if (call.layer == nullptr) return;
+  form.layer = call.layer->form();
+  call.data.layer = call.layer->views();
+}
+
 template <typename Self>
-void DecodeLayer(const Self& message, SelfAttentionForm& form, DecodedCall& call) {
+void DecodeLayer(const Self& message, const LayerStore& layers, SelfAttentionForm& form, DecodedCall& call) {
   switch (message.weights_case()) {
     case Self::kLayerWeights: form.layer = DecodeWeights(message.layer_weights(), call.data.layer); break;
-    case Self::kLayer:
-      form.weights = WeightsSource::kNamed;
-      form.layer_name = message.layer();
-      if (const Layer* layer = FindLayer(message.layer()); layer != nullptr) {
-        form.layer = layer->form();
-        call.data.layer = layer->views();
-      }
-      break;
+    case Self::kLayer: DecodeNamed(message.layer(), layers, form, call); break;
     case Self::kSeededWeights:
       form.weights = WeightsSource::kSeeded;
       form.weights_seed = message.seeded_weights().seed();
@@ -47,7 +48,7 @@ void DecodeLayer(const Self& message, SelfAttentionForm& form, DecodedCall& call
 }
 
 template <typename Self>
-void DecodeSelfAttention(const Self& message, DecodedCall& call) {
+void DecodeSelfAttention(const Self& message, const LayerStore& layers, DecodedCall& call) {
   SelfAttentionForm form;
   switch (message.source_case()) {
     case Self::kEmbeddings: form.embeddings = DecodeTensor(true, message.embeddings(), call.data.embeddings); break;
@@ -58,11 +59,11 @@ void DecodeSelfAttention(const Self& message, DecodedCall& call) {
       break;
     case Self::SOURCE_NOT_SET:
       call.request.violations.Add("self_attention.embeddings", "nothing", "embeddings or seeded_embeddings");
-      DecodeLayer(message, form, call);  // for what is missing there
+      DecodeLayer(message, layers, form, call);  // for what is missing there
       return;
   }
   form.context = DecodeTensor(message.has_context(), message.context(), call.data.context);
-  DecodeLayer(message, form, call);
+  DecodeLayer(message, layers, form, call);
   call.request.input = std::move(form);
 }
 
@@ -76,10 +77,10 @@ void DecodeQueryKeyValue(const Given& message, DecodedCall& call) {
 }
 
 template <typename Message>
-DecodedCall DecodeCall(const Message& message) {
+DecodedCall DecodeCall(const Message& message, const LayerStore& layers) {
   DecodedCall call;
   switch (message.input_case()) {
-    case Message::kSelfAttention: DecodeSelfAttention(message.self_attention(), call); break;
+    case Message::kSelfAttention: DecodeSelfAttention(message.self_attention(), layers, call); break;
     case Message::kQueryKeyValue: DecodeQueryKeyValue(message.query_key_value(), call); break;
     case Message::INPUT_NOT_SET:
       call.request.violations.Add("input", "nothing", "self_attention or query_key_value");
@@ -143,8 +144,8 @@ void CheckKinds(const v1::PlanAttentionRequest& message, ProblemRequest& request
 }
 
 template <typename Message>
-DecodedCall DecodeWithTokens(const Message& message) {
-  DecodedCall call = DecodeCall(message);
+DecodedCall DecodeWithTokens(const Message& message, const LayerStore& layers) {
+  DecodedCall call = DecodeCall(message, layers);
   call.request.tokens.assign(message.tokens().begin(), message.tokens().end());
   return call;
 }
@@ -189,13 +190,32 @@ std::optional<TensorForm> DecodeTensor(bool is_set, const v1::TensorSpec& spec, 
   return form;
 }
 
-DecodedCall Decode(const v1::AttendRequest& message) { return DecodeWithTokens(message); }
-DecodedCall Decode(const v1::CompareAlgorithmsRequest& message) { return DecodeWithTokens(message); }
+DecodedCall Decode(const v1::AttendRequest& message, const LayerStore& layers) {
+  return DecodeWithTokens(message, layers);
+}
+DecodedCall Decode(const v1::CompareAlgorithmsRequest& message, const LayerStore& layers) {
+  return DecodeWithTokens(message, layers);
+}
 
-DecodedCall Decode(const v1::PlanAttentionRequest& message) {
-  DecodedCall call = DecodeCall(message);
+DecodedCall Decode(const v1::PlanAttentionRequest& message, const LayerStore& layers) {
+  DecodedCall call = DecodeCall(message, layers);
   DecodePlannedOptions(message, call.request);
   CheckKinds(message, call.request);
+  return call;
+}
+
+DecodedCall DecodeLayered(const v1::Tensor& embeddings, const v1::LayerWeights* weights, const std::string& layer,
+                          const v1::AttentionOptions& options, const LayerStore& layers) {
+  DecodedCall call;
+  SelfAttentionForm form;
+  form.embeddings = DecodeTensor(true, embeddings, call.data.embeddings);
+  if (weights != nullptr) {
+    form.layer = DecodeWeights(*weights, call.data.layer);
+  } else {
+    DecodeNamed(layer, layers, form, call);
+  }
+  call.request.input = std::move(form);
+  DecodeOptions(options, call);
   return call;
 }
 

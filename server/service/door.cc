@@ -47,8 +47,8 @@ class Doorkeeper final : public grpc::experimental::Interceptor {
 
 class DoorkeeperFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
-  DoorkeeperFactory(const Door& door, const std::string& own_service)
-      : door_(door), own_methods_(absl::StrCat("/", own_service, "/")) {}
+  DoorkeeperFactory(const Door& door, const std::string& own_package)
+      : door_(door), own_methods_(absl::StrCat("/", own_package, ".")) {}
 
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
     const absl::string_view method = info->method();
@@ -100,8 +100,8 @@ bool Door::HasName(const grpc::ServerContextBase& context) const {
 }
 
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeDoorkeeper(const Door& door,
-                                                                                      const std::string& own_service) {
-  return std::make_unique<DoorkeeperFactory>(door, own_service);
+                                                                                      const std::string& own_package) {
+  return std::make_unique<DoorkeeperFactory>(door, own_package);
 }
 
 }  // namespace headlight

@@ -36,11 +36,11 @@ class Door {
   const std::vector<std::string> client_names_;
 };
 
-// Keeps the door of services that are not ours, such as reflection; `own_service` ("headlight.v1.AttentionService")
-// checks for itself, with details that an interceptor cannot send, and grpc.health.v1 is for everybody. `door` outlives
-// the server.
+// Keeps the door of services that are not ours, such as reflection; those of `own_package` ("headlight.v1")
+// check for themselves, with details that an interceptor cannot send, and grpc.health.v1 is for everybody. `door`
+// outlives the server.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeDoorkeeper(const Door& door,
-                                                                                      const std::string& own_service);
+                                                                                      const std::string& own_package);
 
 }  // namespace headlight
 

@@ -5,13 +5,12 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "server/service/costs.h"
 #include "server/service/decode.h"
 #include "server/service/encode.h"
 
 namespace headlight {
 namespace {
-
-Processor ThisProcessor() { return {MultipliesBF16(), GainsFromPacking()}; }
 
 AttendRecord RecordOf(const ExecutionPlan& plan, const ExecutionRecord& record) {
   const Dimensions& d = plan.spec.dims;
@@ -32,27 +31,6 @@ std::int64_t MapBytes(const v1::AttendResponse& response) {
   return bytes;
 }
 
-CallShape ShapeOf(const ExecutionPlan& plan) {
-  const Dimensions& d = plan.spec.dims;
-  return {d.batch, d.query_heads, d.key_value_heads, d.query_tokens, d.key_tokens, d.head_size, d.value_head_size};
-}
-
-Priority PriorityOf(v1::Priority priority) {
-  return priority == v1::PRIORITY_BATCH ? Priority::kBatch : Priority::kInteractive;
-}
-
-// `request_bytes`: what holds the request until the answer is made.
-CallCost CostOf(const ExecutionPlan& plan, std::int64_t request_bytes, int workers) {
-  CallCost cost;
-  cost.kind = plan.algorithm == Algorithm::kNaive ? CostKind::kNaive
-              : plan.bf16_products                ? CostKind::kFlashBF16
-                                                  : CostKind::kFlash;
-  cost.flops = plan.flops + plan.map_flops;
-  cost.bytes = request_bytes + plan.WorkspaceTotal(workers) + plan.response_bytes;
-  cost.field = plan.spec.InputField();
-  return cost;
-}
-
 // What can be planned though it could not be computed: larger sizes, whose products still fit 64 bits.
 Limits PlanningLimits(Limits limits) {
   limits.max_batch = std::max<std::int64_t>(limits.max_batch, 128);
@@ -65,14 +43,10 @@ Limits PlanningLimits(Limits limits) {
 
 }  // namespace
 
-double FlopsDone(const Shared& shared, const CallCost& cost, const CallControl& control) {
-  const auto all = static_cast<double>(cost.flops + cost.reference_flops);
-  return std::min(control.worker_seconds() / shared.admission.model().WorkerSeconds(cost), 1.0) * all;
-}
-
 absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
   const absl::Time began = absl::Now();
-  const DecodedCall decoded = Decode(request);
+  const DecodedCall decoded = Decode(request, shared_.layers);
+  layer_ = decoded.layer;
   absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded.request, shared_.limits);
   if (!spec.ok()) return spec.status();
   absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), shared_.limits, ThisProcessor());
@@ -141,7 +115,7 @@ void AttendCall::Describe(CallRecord* record) const {
 
 absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& request,
                       v1::PlanAttentionResponse* response) {
-  const ProblemRequest decoded = Decode(request).request;
+  const ProblemRequest decoded = Decode(request, shared.layers).request;
   const absl::Status within = CheckProblem(decoded, shared.limits).status();
   absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded, PlanningLimits(shared.limits));
   std::vector<Violation> exceeded = DetailsOf(within).violations;
@@ -170,7 +144,8 @@ absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& requ
 }
 
 absl::Status CompareCall::Accept(const Request& request, absl::Time deadline) {
-  const DecodedCall decoded = Decode(request);
+  const DecodedCall decoded = Decode(request, shared_.layers);
+  layer_ = decoded.layer;
   absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded.request, shared_.limits);
   if (!spec.ok()) return spec.status();
   spec->outputs = OutputSpec();

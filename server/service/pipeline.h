@@ -21,6 +21,7 @@
 #include "server/engine/compare.h"
 #include "server/engine/sequence.h"
 #include "server/kernels/matmul.h"
+#include "server/layers/store.h"
 #include "server/plan/planner.h"
 #include "server/telemetry/call_log.h"
 #include "server/telemetry/metrics.h"
@@ -36,6 +37,7 @@ struct Shared {
   Metrics& metrics;
   CallLog& call_log;
   Admission& admission;
+  LayerStore& layers;
   // Calls that compute, from their arrival to the moment when gRPC is done with them.
   std::atomic<std::int64_t>& open_calls;
 };
@@ -78,6 +80,7 @@ class AttendCall {
 
   std::vector<std::unique_ptr<MapSink>> sinks_;
   std::optional<StatisticsSink> statistics_;
+  std::shared_ptr<const Layer> layer_;  // that data_ points into
   AttentionData data_;
   std::unique_ptr<AttentionWork> attention_;
   ReferencePlan verified_rows_;
@@ -112,6 +115,7 @@ class CompareCall {
   std::optional<ExecutionPlan> naive_, flash_;
   ReferencePlan reference_;
   std::optional<Ticket> ticket_;
+  std::shared_ptr<const Layer> layer_;  // that data_ points into
   AttentionData data_;
   std::unique_ptr<CompareWork> work_;
 };

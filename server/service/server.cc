@@ -33,8 +33,10 @@
 #include "server/host/cgroup.h"
 #include "server/kernels/cpu_target.h"
 #include "server/layers/demo.h"
+#include "server/service/analysis_service.h"
 #include "server/service/attention_service.h"
 #include "server/service/encode.h"
+#include "server/service/layer_service.h"
 #include "server/service/logging.h"
 #include "server/service/status_page.h"
 #include "server/web/admin_server.h"
@@ -107,7 +109,9 @@ class Process {
         pool_(options_.threads > 0 ? options_.threads : ComputeThreads()),
         admission_(MakeAdmission(), &memory_),
         metrics_(MakeBuildInfo(), options_.limits, MakeSources()),
-        service_(shared_, transport.door()) {}
+        service_(shared_, transport.door()),
+        layer_service_(shared_, transport.door()),
+        analysis_service_(shared_, transport.door()) {}
 
   absl::Status Start();
   // Tells everybody, waits for what was accepted. True: nothing was cut off.
@@ -171,10 +175,13 @@ class Process {
   Admission admission_;
   Metrics metrics_;
   CallLog call_log_{options_.log_calls_per_second, LogCall};
-  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, call_log_, admission_, open_calls_};
   MemoryWatch memory_watch_{{[] { return ReadMemory(); }, [] { return ResidentBytes(); }, [] { malloc_trim(0); }},
                             admission_};
+  LayerStore layers_;
+  Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, call_log_, admission_, layers_, open_calls_};
   AttentionService service_;
+  LayerService layer_service_;
+  AnalysisService analysis_service_;
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<grpc::Server> grpc_;
   std::vector<int> ports_;
@@ -220,6 +227,8 @@ absl::Status Process::StartGrpc() {
   }
   transport_.Configure(options_.limits, &builder);
   builder.RegisterService(&service_);
+  builder.RegisterService(&layer_service_);
+  builder.RegisterService(&analysis_service_);
   grpc_ = builder.BuildAndStart();
   // Up to the first that it cannot listen on, gRPC has set the ports; a unix socket has 1.
   const auto failed = std::find(ports_.begin(), ports_.end(), 0);

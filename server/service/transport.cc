@@ -19,7 +19,7 @@ namespace headlight {
 namespace {
 
 constexpr absl::Duration kLook = absl::Milliseconds(500);
-constexpr char kOwnService[] = "headlight.v1.AttentionService";
+constexpr char kOwnPackage[] = "headlight.v1";
 
 absl::Status Named(absl::string_view flag, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
@@ -122,7 +122,7 @@ void Transport::Configure(const Limits& limits, grpc::ServerBuilder* builder) {
   builder->SetResourceQuota(quota);
   if (!door_.asks()) return;
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> keepers;
-  keepers.push_back(MakeDoorkeeper(door_, kOwnService));
+  keepers.push_back(MakeDoorkeeper(door_, kOwnPackage));
   builder->experimental().SetInterceptorCreators(std::move(keepers));
 }
 

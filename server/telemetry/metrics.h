@@ -24,12 +24,29 @@
 namespace headlight {
 
 // Label values that this room owns.
-enum class Method : std::uint8_t { kAttend, kPlanAttention, kCompareAlgorithms, kGetDemo, kGetServerInfo };
-inline constexpr int kMethods = 5;
+enum class Method : std::uint8_t {
+  kAttend,
+  kPlanAttention,
+  kCompareAlgorithms,
+  kGetDemo,
+  kGetServerInfo,
+  kUploadLayer,
+  kPruneLayer,
+  kListLayers,
+  kGetLayer,
+  kDeleteLayer,
+  kAnalyzeHeads,
+  kAblateHeads,
+  kAnalyzeCircuits,
+  kTraceStack,
+};
+inline constexpr int kMethods = 14;
 // As in the contract.
 constexpr absl::string_view NameOf(Method method) {
-  constexpr std::array<absl::string_view, kMethods> kNames = {"Attend", "PlanAttention", "CompareAlgorithms", "GetDemo",
-                                                              "GetServerInfo"};
+  constexpr std::array<absl::string_view, kMethods> kNames = {
+      "Attend",       "PlanAttention", "CompareAlgorithms", "GetDemo",   "GetServerInfo",
+      "UploadLayer",  "PruneLayer",    "ListLayers",        "GetLayer",  "DeleteLayer",
+      "AnalyzeHeads", "AblateHeads",   "AnalyzeCircuits",   "TraceStack"};
   return kNames[static_cast<std::size_t>(method)];
 }
 enum class AlgorithmLabel : std::uint8_t { kNaive, kFlash };

@@ -7,6 +7,11 @@
 namespace headlight::fuzz {
 namespace {
 
+const LayerStore& Layers() {
+  static const auto& layers = *new LayerStore();
+  return layers;
+}
+
 absl::StatusOr<ProblemSpec> Check(const DecodedCall& call) { return CheckProblem(call.request, Limits()); }
 
 void ExpectSane(const ProblemSpec& spec) {
@@ -28,10 +33,10 @@ void ExpectSane(const ExecutionPlan& plan) {
 }
 
 void RunAttend(const v1::AttendRequest& message) {
-  const absl::StatusOr<ProblemSpec> spec = Check(Decode(message));
+  const absl::StatusOr<ProblemSpec> spec = Check(Decode(message, Layers()));
   v1::CompareAlgorithmsRequest compare;
   Expect(compare.ParseFromString(message.SerializeAsString()), "a comparison has the fields of an Attend");
-  Expect(Check(Decode(compare)).status() == spec.status(), "a comparison is checked like an Attend");
+  Expect(Check(Decode(compare, Layers())).status() == spec.status(), "a comparison is checked like an Attend");
   if (!spec.ok()) return ExpectRefusal(spec.status());
   ExpectSane(*spec);
   const Processor processor{MultipliesBF16(), GainsFromPacking()};

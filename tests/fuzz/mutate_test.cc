@@ -39,7 +39,7 @@ TEST(Mutate, MakesManyRequestsOfWhichSomeAreSaneAndSomeAreNot) {
     v1::AttendRequest request = Request();
     Mutate(seed, request);
     made.insert(request.SerializeAsString());
-    if (CheckProblem(Decode(request).request, Limits()).ok()) ++sane;
+    if (CheckProblem(Decode(request, LayerStore()).request, Limits()).ok()) ++sane;
   }
   EXPECT_GT(made.size(), 700U);
   EXPECT_GT(sane, 200);

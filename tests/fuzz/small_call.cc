@@ -30,6 +30,8 @@ class Server final : public CallTest {
 
   absl::StatusOr<ProblemSpec> Check(const DecodedCall& call) { return CheckProblem(call.request, limits_); }
 
+  const LayerStore& layers() const { return layers_; }
+
   absl::Status Attend(const v1::AttendRequest& request, v1::AttendResponse* response) {
     AttendCall call(shared_);
     return Run(call, request, response);
@@ -144,7 +146,7 @@ class SmallCall {
 
 void RunSmall(const v1::AttendRequest& message) {
   static auto& server = *new Server();
-  const DecodedCall decoded = Decode(message);
+  const DecodedCall decoded = Decode(message, server.layers());
   const absl::StatusOr<ProblemSpec> spec = server.Check(decoded);
   if (!spec.ok()) return ExpectRefusal(spec.status());
   const Dimensions& d = spec->dims;

@@ -71,7 +71,8 @@ class CallTest : public testing::Test {
   ComputePool pool_{2};
   Admission admission_{AdmissionOptions{.workers = 2, .aborted = &aborted_}, &memory_};
   CallLog call_log_{0, [](const std::string&) {}};
-  Shared shared_{limits_, pool_, matmuls_, memory_, metrics_, call_log_, admission_, open_calls_};
+  LayerStore layers_;
+  Shared shared_{limits_, pool_, matmuls_, memory_, metrics_, call_log_, admission_, layers_, open_calls_};
 };
 
 }  // namespace headlight

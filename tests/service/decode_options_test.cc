@@ -22,7 +22,7 @@ DecodedCall DecodeWith(const Change& change) {
   v1::AttendRequest message;
   message.mutable_query_key_value();
   change(message);
-  return Decode(message);
+  return Decode(message, LayerStore());
 }
 
 DecodedCall DecodeOptionsWith(const std::function<void(v1::AttentionOptions&)>& change) {
@@ -167,7 +167,7 @@ TEST(DecodeOptions, TheTableAndTheMaskAreBorrowed) {
   mask.mutable_tensor()->add_shape(3);
   mask.mutable_tensor()->set_bool_u8("\x01\x00\x01");
   for (const std::int64_t length : {4, -1}) mask.add_key_lengths(length);
-  const DecodedCall call = Decode(message);
+  const DecodedCall call = Decode(message, LayerStore());
   EXPECT_EQ(call.request.position.table->payload_bytes, 8);
   EXPECT_EQ(reinterpret_cast<const char*>(call.data.position_table.data), table.f32_le().data());
   EXPECT_EQ(call.request.mask.tensor->kind, TensorKind::kBool);

@@ -37,7 +37,7 @@ TEST(DecodeTensor, ReadsEveryKindWithoutCopying) {
   v1::AttendRequest message;
   const auto decode = [&message](const v1::Tensor& tensor) {
     *message.mutable_query_key_value()->mutable_query() = tensor;
-    return Decode(message);
+    return Decode(message, LayerStore());
   };
   v1::Tensor tensor;
   tensor.add_shape(2);
@@ -72,7 +72,7 @@ TEST(DecodeTensor, ReadsFloatsGivenAsNumbers) {
   v1::Tensor& tensor = *message.mutable_query_key_value()->mutable_query();
   tensor.add_shape(3);
   for (const float value : {1.0F, -2.5F, 3.0F}) tensor.mutable_f32_values()->add_values(value);
-  const DecodedCall call = Decode(message);
+  const DecodedCall call = Decode(message, LayerStore());
   const auto& form = std::get<QueryKeyValueForm>(call.request.input);
   EXPECT_EQ(form.query->kind, TensorKind::kF32);
   EXPECT_EQ(form.query->payload_bytes, 12);
@@ -84,7 +84,7 @@ TEST(DecodeTensor, CountsBytesAsTheyCame) {
   v1::Tensor& tensor = *message.mutable_query_key_value()->mutable_key();
   tensor.add_shape(-7);
   tensor.set_f16_le("odd");
-  const DecodedCall call = Decode(message);
+  const DecodedCall call = Decode(message, LayerStore());
   const auto& form = std::get<QueryKeyValueForm>(call.request.input);
   EXPECT_FALSE(form.query.has_value());
   EXPECT_EQ(form.key->payload_bytes, 3);
@@ -94,7 +94,7 @@ TEST(DecodeTensor, CountsBytesAsTheyCame) {
 TEST(DecodeTensor, WithoutDataCountsAsFloatsOfNoBytes) {
   v1::AttendRequest message;
   message.mutable_query_key_value()->mutable_value()->add_shape(4);
-  const DecodedCall call = Decode(message);
+  const DecodedCall call = Decode(message, LayerStore());
   const auto& form = std::get<QueryKeyValueForm>(call.request.input);
   EXPECT_EQ(form.value->kind, TensorKind::kF32);
   EXPECT_EQ(form.value->payload_bytes, 0);
@@ -102,7 +102,7 @@ TEST(DecodeTensor, WithoutDataCountsAsFloatsOfNoBytes) {
 }
 
 TEST(Decode, NothingIsReportedOnce) {
-  const DecodedCall call = Decode(v1::AttendRequest());
+  const DecodedCall call = Decode(v1::AttendRequest(), LayerStore());
   EXPECT_TRUE(std::holds_alternative<std::monostate>(call.request.input));
   EXPECT_THAT(FieldsOf(call), ElementsAre("input"));
 }
@@ -116,7 +116,7 @@ TEST(Decode, SelfAttentionWithALayer) {
   *layer.mutable_query() = MakeFloats({3, 1}, 3);
   *layer.mutable_output() = MakeFloats({1, 9}, 9);
   *layer.mutable_value_bias() = MakeFloats({1}, 1);
-  const DecodedCall call = Decode(message);
+  const DecodedCall call = Decode(message, LayerStore());
   const auto& form = std::get<SelfAttentionForm>(call.request.input);
   EXPECT_EQ(form.weights, WeightsSource::kExplicit);
   EXPECT_THAT(form.embeddings->shape, ElementsAre(2, 3));
@@ -140,7 +140,7 @@ TEST(Decode, SeededSourcesKeepEveryBitOfTheirSeeds) {
   self.mutable_seeded_embeddings()->set_tokens(-5);
   self.mutable_seeded_embeddings()->set_width(7);
   self.mutable_seeded_weights()->set_seed(std::uint64_t{1} << 63);
-  const DecodedCall call = Decode(message);
+  const DecodedCall call = Decode(message, LayerStore());
   const auto& form = std::get<SelfAttentionForm>(call.request.input);
   EXPECT_FALSE(form.embeddings.has_value());
   EXPECT_EQ(form.embeddings_seed, ~std::uint64_t{0});
@@ -155,7 +155,7 @@ TEST(Decode, ANamedLayerBringsItsFormAndData) {
   v1::AttendRequest message;
   *message.mutable_self_attention()->mutable_embeddings() = MakeFloats({2, 16}, 32);
   message.mutable_self_attention()->set_layer("demo");
-  const DecodedCall call = Decode(message);
+  const DecodedCall call = Decode(message, LayerStore());
   const auto& form = std::get<SelfAttentionForm>(call.request.input);
   EXPECT_EQ(form.weights, WeightsSource::kNamed);
   EXPECT_EQ(form.layer_name, "demo");
@@ -168,7 +168,7 @@ TEST(Decode, AnUnknownLayerIsLeftToTheCheck) {
   v1::AttendRequest message;
   *message.mutable_self_attention()->mutable_embeddings() = MakeFloats({2, 16}, 32);
   message.mutable_self_attention()->set_layer("nobody's");
-  const DecodedCall call = Decode(message);
+  const DecodedCall call = Decode(message, LayerStore());
   const auto& form = std::get<SelfAttentionForm>(call.request.input);
   EXPECT_EQ(form.layer_name, "nobody's");
   EXPECT_FALSE(form.layer.has_value());
@@ -178,9 +178,9 @@ TEST(Decode, AnUnknownLayerIsLeftToTheCheck) {
 TEST(Decode, MissingPartsOfSelfAttention) {
   v1::AttendRequest message;
   message.mutable_self_attention();
-  EXPECT_THAT(FieldsOf(Decode(message)), ElementsAre("self_attention.embeddings", "self_attention.weights"));
+  EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), ElementsAre("self_attention.embeddings", "self_attention.weights"));
   *message.mutable_self_attention()->mutable_embeddings() = MakeFloats({2, 3}, 6);
-  EXPECT_THAT(FieldsOf(Decode(message)), ElementsAre("self_attention.weights"));
+  EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), ElementsAre("self_attention.weights"));
 }
 
 TEST(Decode, PriorityAndTokens) {
@@ -190,13 +190,13 @@ TEST(Decode, PriorityAndTokens) {
   message.add_tokens("cat");
   for (const v1::Priority known : {v1::PRIORITY_UNSPECIFIED, v1::PRIORITY_INTERACTIVE, v1::PRIORITY_BATCH}) {
     message.set_priority(known);
-    EXPECT_THAT(FieldsOf(Decode(message)), IsEmpty());
+    EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), IsEmpty());
   }
   for (const int unknown : {-1, 3, 1 << 30}) {
     message.set_priority(static_cast<v1::Priority>(unknown));
-    EXPECT_THAT(FieldsOf(Decode(message)), ElementsAre("priority"));
+    EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), ElementsAre("priority"));
   }
-  EXPECT_THAT(Decode(message).request.tokens, ElementsAre("The", "cat"));
+  EXPECT_THAT(Decode(message, LayerStore()).request.tokens, ElementsAre("The", "cat"));
 }
 
 TEST(Decode, ACompareRequestIsReadLikeAnAttendRequest) {

@@ -36,7 +36,7 @@ v1::AttendRequest SmallRequest() {
 
 ExecutionPlan PlanOf(const v1::AttendRequest& message) {
   const Limits limits;
-  absl::StatusOr<ProblemSpec> spec = CheckProblem(Decode(message).request, limits);
+  absl::StatusOr<ProblemSpec> spec = CheckProblem(Decode(message, LayerStore()).request, limits);
   EXPECT_TRUE(spec.ok()) << spec.status();
   absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), limits, {MultipliesBF16(), GainsFromPacking()});
   EXPECT_TRUE(plan.ok()) << plan.status();
