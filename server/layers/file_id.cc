@@ -32,4 +32,15 @@ std::string FileDigest::Id() {
   return absl::StrCat("sha256:", absl::BytesToHexString({reinterpret_cast<const char*>(digest), size}));
 }
 
+bool SteppedDigest::Step() {
+  constexpr std::size_t kStepBytes = std::size_t{256} << 10;
+  if (part_ == parts_.size()) return false;
+  const absl::string_view next = parts_[part_].substr(done_, kStepBytes);
+  digest_.Add(next);
+  done_ += next.size();
+  if (done_ < parts_[part_].size()) return true;
+  done_ = 0;
+  return ++part_ < parts_.size();
+}
+
 }  // namespace headlight

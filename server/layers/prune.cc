@@ -7,8 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/base/errors.h"
-#include "server/layers/file_id.h"
-#include "server/layers/recipe.h"
 #include "server/layers/safetensors.h"
 
 namespace headlight {
@@ -113,21 +111,25 @@ absl::StatusOr<PrunePlan> PlanPrune(const Layer& layer, const std::vector<std::i
   return plan;
 }
 
-LayerMatrices PruneHeads(const Layer& layer, const PrunePlan& plan, const OwnedTensor& shift) {
-  const LayerMatrices& from = layer.matrices();
-  LayerMatrices made;
-  made.query = KeepColumns(from.query, plan.kept, plan.query_heads);
-  made.query_bias = KeepColumns(from.query_bias, plan.kept, plan.query_heads);
-  made.key = KeepColumns(from.key, plan.kept_key_value, plan.key_value_heads);
-  made.key_bias = KeepColumns(from.key_bias, plan.kept_key_value, plan.key_value_heads);
-  made.value = KeepColumns(from.value, plan.kept_key_value, plan.key_value_heads);
-  made.value_bias = KeepColumns(from.value_bias, plan.kept_key_value, plan.key_value_heads);
-  made.output = KeepRows(from.output, plan.kept, plan.query_heads);
-  made.output_bias = from.output_bias;
-  if (shift.empty()) return made;
-  if (made.output_bias.empty()) made.output_bias = MakeTensor(TensorKind::kF32, shift.shape);
-  for (std::int64_t i = 0; i < shift.shape[0]; ++i) made.output_bias.floats()[i] += shift.floats()[i];
-  return made;
+OwnedTensor PruneField(const Layer& layer, const PrunePlan& plan, LayerField field) {
+  const OwnedTensor& from = FieldOf(layer.matrices(), field);
+  switch (field) {
+    case LayerField::kQuery:
+    case LayerField::kQueryBias: return KeepColumns(from, plan.kept, plan.query_heads);
+    case LayerField::kKey:
+    case LayerField::kKeyBias:
+    case LayerField::kValue:
+    case LayerField::kValueBias: return KeepColumns(from, plan.kept_key_value, plan.key_value_heads);
+    case LayerField::kOutput: return KeepRows(from, plan.kept, plan.query_heads);
+    case LayerField::kOutputBias: break;
+  }
+  return from;
+}
+
+void ShiftOutput(const OwnedTensor& shift, LayerMatrices& matrices) {
+  if (shift.empty()) return;
+  if (matrices.output_bias.empty()) matrices.output_bias = MakeTensor(TensorKind::kF32, shift.shape);
+  for (std::int64_t i = 0; i < shift.shape[0]; ++i) matrices.output_bias.floats()[i] += shift.floats()[i];
 }
 
 std::int64_t PrunedBytes(const Layer& layer, const PrunePlan& plan, bool has_shift) {
@@ -145,17 +147,14 @@ std::int64_t PrunedBytes(const Layer& layer, const PrunePlan& plan, bool has_shi
   return bytes;
 }
 
-std::string IdOf(const LayerMatrices& matrices) {
+std::string HeaderOf(const LayerMatrices& matrices) {
   std::vector<std::pair<std::string, Shape>> tensors;
   for (int i = 0; i < kLayerFields; ++i) {
     const auto field = static_cast<LayerField>(i);
     const OwnedTensor& tensor = FieldOf(matrices, field);
     if (!tensor.empty()) tensors.emplace_back(std::string(NameOf(field)), tensor.shape);
   }
-  FileDigest digest;
-  digest.Add(SafetensorsHeader(tensors));
-  for (int i = 0; i < kLayerFields; ++i) digest.Add(FieldOf(matrices, static_cast<LayerField>(i)).bytes);
-  return digest.Id();
+  return SafetensorsHeader(tensors);
 }
 
 }  // namespace headlight

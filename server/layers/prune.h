@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "server/base/tensor.h"
 #include "server/layers/layer.h"
+#include "server/layers/recipe.h"
 
 namespace headlight {
 
@@ -25,15 +26,18 @@ struct PrunePlan {
 absl::StatusOr<PrunePlan> PlanPrune(const Layer& layer, const std::vector<std::int64_t>& heads,
                                     std::int64_t query_heads, std::int64_t key_value_heads);
 
-// The matrices that are left, in the old order. `shift` (Eo float32, or empty) is added to the output's bias, which is
-// made where there was none. REQUIRES: `plan` is of this layer.
-LayerMatrices PruneHeads(const Layer& layer, const PrunePlan& plan, const OwnedTensor& shift);
+// One matrix of what is left, in the old order; empty where the layer has none. REQUIRES: `plan` is of this layer.
+OwnedTensor PruneField(const Layer& layer, const PrunePlan& plan, LayerField field);
 
-// Bytes of what PruneHeads makes.
+// Adds a row (Eo float32, or empty) to the output's bias, which is made where there was none.
+void ShiftOutput(const OwnedTensor& shift, LayerMatrices& matrices);
+
+// Bytes of what is left.
 std::int64_t PrunedBytes(const Layer& layer, const PrunePlan& plan, bool has_shift);
 
-// The id of a file of our own scheme with these matrices: what SafetensorsHeader says, then their bytes.
-std::string IdOf(const LayerMatrices& matrices);
+// The beginning of a file of our own scheme with these matrices; their bytes follow in the order of LayerField. The
+// digest of such a file is the id of what was pruned.
+std::string HeaderOf(const LayerMatrices& matrices);
 
 }  // namespace headlight
 
