@@ -25,8 +25,14 @@ using prometheus::MetricType;
 
 // A label and its closed set of values.
 struct Axis {
-  std::string label;
-  std::vector<std::string> values;
+  // One label of these values.
+  Axis(const char* label, const std::vector<std::string>& values) {
+    for (const std::string& value : values) points.push_back({{label, value}});
+  }
+  // Labels that change together.
+  explicit Axis(std::vector<prometheus::Labels> together) : points(std::move(together)) {}
+
+  std::vector<prometheus::Labels> points;
 };
 using Axes = std::vector<Axis>;
 
@@ -44,13 +50,13 @@ class Labelled {
     for (const Axis& axis : axes) {
       std::vector<prometheus::Labels> longer;
       for (const prometheus::Labels& combination : combinations) {
-        for (const std::string& value : axis.values) {
+        for (const prometheus::Labels& point : axis.points) {
           longer.push_back(combination);
-          longer.back()[axis.label] = value;
+          longer.back().insert(point.begin(), point.end());
         }
       }
       combinations = std::move(longer);
-      sizes_.push_back(axis.values.size());
+      sizes_.push_back(axis.points.size());
     }
     for (const prometheus::Labels& combination : combinations) metrics_.push_back(&family_.Add(combination, args...));
     all.push_back(&family_);
@@ -104,20 +110,30 @@ std::vector<std::string> NamesOfLimits(const Limits& limits) {
   return names;
 }
 
+// The service and the kind of a method, as gRPC's own interceptors label them.
+prometheus::Labels LabelsOf(Method method) {
+  const bool of_layers = method >= Method::kUploadLayer && method <= Method::kDeleteLayer;
+  const char* service = method < Method::kUploadLayer ? "AttentionService"
+                        : of_layers                   ? "LayerService"
+                                                      : "AnalysisService";
+  return {{"grpc_type", method == Method::kUploadLayer ? "client_stream" : "unary"},
+          {"grpc_service", absl::StrCat("headlight.v1.", service)},
+          {"grpc_method", std::string(NameOf(method))}};
+}
+
 Axes OfCalls() {
-  std::vector<std::string> methods;
-  for (int i = 0; i < kMethods; ++i) methods.emplace_back(NameOf(static_cast<Method>(i)));
-  return {{"grpc_type", {"unary"}},
-          {"grpc_service", {"headlight.v1.AttentionService"}},
-          {"grpc_method", std::move(methods)}};
+  std::vector<prometheus::Labels> methods;
+  for (int i = 0; i < kMethods; ++i) methods.push_back(LabelsOf(static_cast<Method>(i)));
+  return {Axis(std::move(methods))};
 }
 
 Axes OfCallsAndCodes() {
   Axes axes = OfCalls();
-  axes.push_back({"grpc_code",
-                  {"OK", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-                   "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange",
-                   "Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated"}});
+  axes.emplace_back("grpc_code",
+                    std::vector<std::string>{"OK", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded",
+                                             "NotFound", "AlreadyExists", "PermissionDenied", "ResourceExhausted",
+                                             "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal",
+                                             "Unavailable", "DataLoss", "Unauthenticated"});
   return axes;
 }
 constexpr int kCodes = 17;
