@@ -57,13 +57,13 @@ def probabilities(logits):
 
 
 def make_repeats(model, count, seed):
-    """Random distinct words, of which the last is replaced by one of the first: (tokens, where it stood before)."""
+    """Random distinct words, of which the last is replaced by one of those before: (tokens, where it stood before)."""
     random = np.random.default_rng(seed)
     repeats = []
     for _ in range(count):
-        length = random.integers(10, 41)
+        length = random.integers(10, len(model.tensors["position_embedding"]) + 1)
         tokens = random.permutation(len(model.vocabulary))[:length]
-        place = random.integers(0, length // 2)
+        place = random.integers(0, length - 2)
         tokens[-1] = tokens[place]
         repeats.append((tokens, place))
     return repeats

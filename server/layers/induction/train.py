@@ -20,6 +20,8 @@ from torch import nn
 from torch.nn import functional
 
 POSITIONS = 64
+# Of those, what the file keeps: the head that looks back has learned to do so up to here, and not beyond.
+KEPT_POSITIONS = 32
 WIDTH = 128
 LAYERS = 2
 HEADS = 4
@@ -148,7 +150,9 @@ def file_bytes(model, vocabulary):
         "headlight.vocabulary": "\n".join(vocabulary),
         "headlight.description": DESCRIPTION,
     }
-    data = save({name: weight.detach().contiguous() for name, weight in model.named_parameters()}, metadata)
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    weights["position_embedding"] = weights["position_embedding"][:KEPT_POSITIONS]
+    data = save({name: weight.contiguous() for name, weight in weights.items()}, metadata)
     # The library writes the metadata in an order of its own in every run: sorted, the same run gives the same file.
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
