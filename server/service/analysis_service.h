@@ -15,6 +15,9 @@ class AnalysisService final : public v1::AnalysisService::CallbackService {
   // Both outlive every call.
   AnalysisService(Shared& shared, const Door& door) : shared_(shared), door_(door) {}
 
+  grpc::ServerUnaryReactor* AblateHeads(grpc::CallbackServerContext* context, const v1::AblateHeadsRequest* request,
+                                        v1::AblateHeadsResponse* response) override;
+
  private:
   Shared& shared_;
   const Door& door_;
