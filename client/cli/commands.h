@@ -21,6 +21,9 @@ void AddPlan(CLI::App& app, Session& session);
 // Naive, flash and the double-precision reference side by side.
 void AddCompare(CLI::App& app, Session& session);
 
+// A layer without some of its heads: its output, what the loss of each changes, and which can go first.
+void AddAblate(CLI::App& app, Session& session);
+
 // What the server is and its limits.
 void AddInfo(CLI::App& app, Session& session);
 

@@ -209,7 +209,7 @@ TEST(Decode, ACompareRequestIsReadLikeAnAttendRequest) {
   v1::CompareAlgorithmsRequest same;
   ASSERT_TRUE(same.ParseFromString(message.SerializeAsString()));
   EXPECT_EQ(same.GetReflection()->GetUnknownFields(same).field_count(), 0);
-  const DecodedCall call = Decode(same);
+  const DecodedCall call = Decode(same, LayerStore());
   EXPECT_THAT(std::get<QueryKeyValueForm>(call.request.input).query->shape, ElementsAre(2, 3));
   EXPECT_EQ(call.request.query_heads, 3);
   EXPECT_TRUE(call.request.outputs.log_sum_exp);
