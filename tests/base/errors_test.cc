@@ -192,6 +192,7 @@ TEST(RenameFields, LeavesOtherStatusesAlone) {
   EXPECT_TRUE(RenameFields(absl::OkStatus(), "a", "b").ok());
   const absl::Status none = absl::NotFoundError("no layer");
   EXPECT_EQ(RenameFields(none, "a", "b"), none);
+  EXPECT_EQ(RenameFields(absl::NotFoundError("a.layer: none"), "a.", "").message(), "layer: none");
 }
 
 }  // namespace

@@ -277,6 +277,8 @@ TEST_F(AblateHeadsCallTest, PathsAreThoseOfThisRequest) {
   v1::AblateHeadsRequest unknown = Demo();
   unknown.set_layer("nobody's");
   EXPECT_EQ(Refusal(unknown).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Refusal(unknown).message().substr(0, 6), "layer:");
+  EXPECT_EQ(DetailsOf(Refusal(unknown)).metadata["layer"], "nobody's");
   // Values are looked at by the workers.
   v1::AblateHeadsRequest nan = Demo();
   const float bad = std::nanf("");
