@@ -178,7 +178,8 @@ TEST(Decode, AnUnknownLayerIsLeftToTheCheck) {
 TEST(Decode, MissingPartsOfSelfAttention) {
   v1::AttendRequest message;
   message.mutable_self_attention();
-  EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), ElementsAre("self_attention.embeddings", "self_attention.weights"));
+  EXPECT_THAT(FieldsOf(Decode(message, LayerStore())),
+              ElementsAre("self_attention.embeddings", "self_attention.weights"));
   *message.mutable_self_attention()->mutable_embeddings() = MakeFloats({2, 3}, 6);
   EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), ElementsAre("self_attention.weights"));
 }
