@@ -23,10 +23,12 @@ using testing::HasSubstr;
 class TraceStackCallTest : public CallTest {
  protected:
   TraceStackCallTest() {
-    layers_.AddStack(HandMadeInduction());
+    Hold(HandMadeInduction());
     for (const std::string& word : PotterWords()) request_.add_tokens(word);
     request_.set_stack("potter");
   }
+
+  void Hold(std::shared_ptr<const Stack> stack) { layers_.AddStack(std::move(stack)); }
 
   absl::Status Trace() {
     response_.Clear();
@@ -126,7 +128,7 @@ TEST_F(TraceStackCallTest, IdsAndNoWords) {
   StackSizes sizes;
   sizes.norms = sizes.biases = true;
   const auto stack = RandomStack(sizes);
-  layers_.AddStack(stack);
+  Hold(stack);
   request_ = {};
   request_.set_stack("sha256:random");
   const std::vector<std::int64_t> ids = {5, 36, 0, 17, 5};
@@ -207,7 +209,7 @@ TEST_F(TraceStackCallTest, AnUnknownStackIsNotFoundWhereNothingElseIsWrong) {
 }
 
 TEST_F(TraceStackCallTest, WhatIsTooLargeIsToldBeforeItIsComputed) {
-  layers_.AddStack(RandomStack(StackSizes{}));
+  Hold(RandomStack(StackSizes{}));
   request_ = {};
   request_.set_stack("random");
   for (int i = 0; i < 8192; ++i) request_.add_token_ids(i % 37);
@@ -219,13 +221,13 @@ TEST_F(TraceStackCallTest, WhatIsTooLargeIsToldBeforeItIsComputed) {
   EXPECT_EQ(memory_.peak(), 0);
   StackSizes deep;
   deep.layers = kMostStackLayers + 1;
-  layers_.AddStack(RandomStack(deep));
+  Hold(RandomStack(deep));
   request_.set_maps(false);
   EXPECT_EQ(RefusedField(), "stack");
 }
 
 TEST_F(TraceStackCallTest, ManyTokensAsTheLimitsSay) {
-  layers_.AddStack(RandomStack(StackSizes{}));
+  Hold(RandomStack(StackSizes{}));
   request_ = {};
   request_.set_stack("random");
   for (std::int64_t i = 0; i <= limits_.max_tokens; ++i) request_.add_token_ids(1);
@@ -235,7 +237,7 @@ TEST_F(TraceStackCallTest, ManyTokensAsTheLimitsSay) {
 TEST_F(TraceStackCallTest, NumbersBeyondFloat32AreOfTheStack) {
   auto stack = std::make_shared<Stack>(*RandomStack(StackSizes{}));
   for (std::int64_t i = 0; i < 37 * 24; ++i) stack->token_embedding.floats()[i] = 3e38F;
-  layers_.AddStack(stack);
+  Hold(stack);
   request_ = {};
   request_.set_stack("random");
   request_.add_token_ids(1);
@@ -262,7 +264,7 @@ TEST_F(TraceStackCallTest, KeepsItsStackWhateverHappensToTheName) {
   StackSizes other;
   auto replaced = std::make_shared<Stack>(*RandomStack(other));
   replaced->name = "potter";
-  layers_.AddStack(replaced);
+  Hold(replaced);
   ASSERT_TRUE(Compute(call).ok());
   call.Encode(&response_);
   EXPECT_EQ(response_.stack_id(), "sha256:potter");
