@@ -24,6 +24,9 @@ void AddCompare(CLI::App& app, Session& session);
 // A layer without some of its heads: its output, what the loss of each changes, and which can go first.
 void AddAblate(CLI::App& app, Session& session);
 
+// A stack over words: its bets, and which heads make them.
+void AddTrace(CLI::App& app, Session& session);
+
 // What the server is and its limits.
 void AddInfo(CLI::App& app, Session& session);
 

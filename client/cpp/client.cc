@@ -166,6 +166,12 @@ absl::StatusOr<v1::AblateHeadsResponse> Client::AblateHeads(const v1::AblateHead
   });
 }
 
+absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRequest& request) const {
+  return RunWithRetries<v1::TraceStackResponse>([&](grpc::ClientContext* context, v1::TraceStackResponse* response) {
+    return stubs_->analysis->TraceStack(context, request, response);
+  });
+}
+
 absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::CheckHealth(
     const std::string& service) const {
   grpc::ClientContext context;

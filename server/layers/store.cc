@@ -1,5 +1,7 @@
 #include "server/layers/store.h"
 
+#include <utility>
+
 #include "server/layers/demo.h"
 
 namespace headlight {
@@ -37,6 +39,11 @@ std::shared_ptr<const Layer> LayerStore::FindLayer(absl::string_view name) const
 std::shared_ptr<const Stack> LayerStore::FindStack(absl::string_view name) const {
   const absl::MutexLock lock(&mutex_);
   return Find<Stack>(stacks_, name, [](const Stack& stack) { return stack.id; });
+}
+
+void LayerStore::AddStack(std::shared_ptr<const Stack> stack) {
+  const absl::MutexLock lock(&mutex_);
+  stacks_[stack->name] = std::move(stack);
 }
 
 std::vector<std::shared_ptr<const Layer>> LayerStore::layers() const {

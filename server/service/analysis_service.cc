@@ -1,6 +1,7 @@
 #include "server/service/analysis_service.h"
 
 #include "server/service/ablate_heads_call.h"
+#include "server/service/trace_stack_call.h"
 
 namespace headlight {
 
@@ -8,6 +9,12 @@ grpc::ServerUnaryReactor* AnalysisService::AblateHeads(grpc::CallbackServerConte
                                                        const v1::AblateHeadsRequest* request,
                                                        v1::AblateHeadsResponse* response) {
   return StartCall<AblateHeadsCall>({shared_, door_, Method::kAblateHeads, context}, *request, response);
+}
+
+grpc::ServerUnaryReactor* AnalysisService::TraceStack(grpc::CallbackServerContext* context,
+                                                      const v1::TraceStackRequest* request,
+                                                      v1::TraceStackResponse* response) {
+  return StartCall<TraceStackCall>({shared_, door_, Method::kTraceStack, context}, *request, response);
 }
 
 }  // namespace headlight

@@ -17,6 +17,8 @@ class AnalysisService final : public v1::AnalysisService::CallbackService {
 
   grpc::ServerUnaryReactor* AblateHeads(grpc::CallbackServerContext* context, const v1::AblateHeadsRequest* request,
                                         v1::AblateHeadsResponse* response) override;
+  grpc::ServerUnaryReactor* TraceStack(grpc::CallbackServerContext* context, const v1::TraceStackRequest* request,
+                                       v1::TraceStackResponse* response) override;
 
  private:
   Shared& shared_;
