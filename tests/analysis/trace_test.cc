@@ -122,9 +122,8 @@ void ExpectExact(const StackSizes& sizes, std::int64_t tokens, const OffHeads& o
   Traced traced(*stack, {ids, off, true, true, target});
   ASSERT_TRUE(traced.status().ok()) << traced.status();
   const Attribution& got = traced.trace().attribution();
-  if (target.has_value()) EXPECT_EQ(got.target.id, *target);
-  if (!target.has_value()) EXPECT_EQ(got.target.id, got.bets.front().id);
-  const ExactTrace exact = Solve(*stack, ids, off, got.target.id);
+  EXPECT_EQ(got.target.id, target.value_or(got.bets.front().id));
+  const ExactTrace exact = oracle::Solve(*stack, ids, off, got.target.id);
   EXPECT_EQ(Compare(Floats(traced.trace().TakeLogits()), exact.logits), "");
   for (std::size_t l = 0; l < stack->layers.size(); ++l) {
     std::vector<float> weights;
@@ -222,10 +221,10 @@ TEST(Trace, ManyUnits) {
     }
     small.unembedding_bias.floats()[w] = stack->unembedding_bias.floats()[id];
   }
-  const ExactTrace exact = Solve(small, ids, {}, 0);
+  const ExactTrace exact = oracle::Solve(small, ids, {}, 0);
   for (std::size_t w = 0; w < 5; ++w) {
     EXPECT_NEAR(got.bets[w].logit, exact.logits[exact.logits.size() - 5 + w], 1e-4);
-    if (w > 0) EXPECT_LE(got.bets[w].logit, got.bets[w - 1].logit);
+    EXPECT_LE(got.bets[w].logit, got.bets[w == 0 ? 0 : w - 1].logit);
   }
   double sum = got.embedding_logit + got.bias_logit;
   for (std::size_t h = 0; h < got.heads.size(); ++h) {

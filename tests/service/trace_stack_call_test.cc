@@ -140,7 +140,7 @@ TEST_F(TraceStackCallTest, IdsAndNoWords) {
   EXPECT_EQ(response_.bets(0).token(), "");
   EXPECT_EQ(response_.layers(0).maps_size(), 0);
   EXPECT_THAT(response_.logits().shape(), ElementsAre(5, 37));
-  const oracle::ExactTrace exact = Solve(*stack, ids, {}, response_.target().id());
+  const oracle::ExactTrace exact = oracle::Solve(*stack, ids, {}, response_.target().id());
   EXPECT_NEAR(response_.target().logit(), exact.logits[static_cast<std::size_t>(4 * 37 + response_.target().id())],
               2e-5);
   EXPECT_NEAR(response_.bias_logit(), exact.bias_logit, 1e-5);
