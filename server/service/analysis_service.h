@@ -15,6 +15,10 @@ class AnalysisService final : public v1::AnalysisService::CallbackService {
   // Both outlive every call.
   AnalysisService(Shared& shared, const Door& door) : shared_(shared), door_(door) {}
 
+  grpc::ServerUnaryReactor* AnalyzeCircuits(grpc::CallbackServerContext* context,
+                                            const v1::AnalyzeCircuitsRequest* request,
+                                            v1::AnalyzeCircuitsResponse* response) override;
+
  private:
   Shared& shared_;
   const Door& door_;
