@@ -1,6 +1,7 @@
 #include "server/service/analysis_service.h"
 
 #include "server/service/ablate_heads_call.h"
+#include "server/service/circuits_call.h"
 #include "server/service/trace_stack_call.h"
 
 namespace headlight {
@@ -15,6 +16,12 @@ grpc::ServerUnaryReactor* AnalysisService::TraceStack(grpc::CallbackServerContex
                                                       const v1::TraceStackRequest* request,
                                                       v1::TraceStackResponse* response) {
   return StartCall<TraceStackCall>({shared_, door_, Method::kTraceStack, context}, *request, response);
+}
+
+grpc::ServerUnaryReactor* AnalysisService::AnalyzeCircuits(grpc::CallbackServerContext* context,
+                                                           const v1::AnalyzeCircuitsRequest* request,
+                                                           v1::AnalyzeCircuitsResponse* response) {
+  return StartCall<CircuitsCall>({shared_, door_, Method::kAnalyzeCircuits, context}, *request, response);
 }
 
 }  // namespace headlight

@@ -19,6 +19,9 @@ class AnalysisService final : public v1::AnalysisService::CallbackService {
                                         v1::AblateHeadsResponse* response) override;
   grpc::ServerUnaryReactor* TraceStack(grpc::CallbackServerContext* context, const v1::TraceStackRequest* request,
                                        v1::TraceStackResponse* response) override;
+  grpc::ServerUnaryReactor* AnalyzeCircuits(grpc::CallbackServerContext* context,
+                                            const v1::AnalyzeCircuitsRequest* request,
+                                            v1::AnalyzeCircuitsResponse* response) override;
 
  private:
   Shared& shared_;
