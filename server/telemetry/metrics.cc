@@ -238,6 +238,9 @@ struct Metrics::Table {
   Histograms estimate_ratio{all, "headlight_cost_estimate_ratio", "What calls took, divided by what was estimated.",
                             Axes{OfAlgorithms()}, Ratios()};
 
+  Counters uploads{all, "headlight_layer_uploads_total", "Uploads of layers that ended, by outcome.",
+                   Axes{{"outcome", {"stored", "known", "refused", "aborted"}}}};
+
   Gauges build_info{all, "headlight_build_info", "What runs here, always 1.",
                     Axes{{"version", {build.version}},
                          {"cpu_target", {build.cpu_target}},
@@ -267,6 +270,10 @@ struct Metrics::Table {
        [this] { return static_cast<double>(sources.reserved_bytes()); }},
       {"headlight_memory_budget_bytes", "Memory that all calls together may take; 0: no bound.", MetricType::Gauge,
        [this] { return static_cast<double>(sources.memory_budget_bytes); }},
+      {"headlight_layers", "Layers that the server holds.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.layers()); }},
+      {"headlight_layer_bytes", "Memory of layers and stacks that the server holds.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.layer_bytes()); }},
       {"headlight_ready", "Whether calls are taken, 1 or 0.", MetricType::Gauge, sources.ready},
       {"headlight_draining", "Whether the server was told to stop, 1 or 0.", MetricType::Gauge, sources.draining},
       {"headlight_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires; 0 without TLS.",
@@ -308,6 +315,8 @@ void Metrics::Cancelled(Stage stage, CancelCause cause, double wasted_flops) {
 void Metrics::CancelTook(double seconds) { table_->cancel_latency.At().Observe(seconds); }
 
 void Metrics::Estimated(AlgorithmLabel algorithm, double ratio) { table_->estimate_ratio.At(algorithm).Observe(ratio); }
+
+void Metrics::Uploaded(UploadOutcome outcome) { table_->uploads.At(outcome).Increment(); }
 
 void Metrics::Attended(const AttendRecord& record) {
   for (int i = 0; i < kStages; ++i) {

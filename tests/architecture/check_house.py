@@ -34,7 +34,7 @@ ROOMS = {
     "kernels": {"base", "Highway"},
     "engine": {"base", "problem", "masks", "plan", "positions", "kernels", "admission"},
     "analysis": {"base", "problem", "engine", "kernels", "Eigen"},
-    "layers": {"base", "problem"},
+    "layers": {"base", "problem", "nlohmann", "OpenSSL"},
     "telemetry": {"base", "host", "Prometheus", "nlohmann"},
     "security": {"base", "OpenSSL"},
     "web": {"base", "httplib"},
