@@ -21,6 +21,9 @@ void AddPlan(CLI::App& app, Session& session);
 // Naive, flash and the double-precision reference side by side.
 void AddCompare(CLI::App& app, Session& session);
 
+// The query-key and output-value circuits of a layer's heads, how they feed a later layer's, and a swap of two.
+void AddCircuits(CLI::App& app, Session& session);
+
 // What the server is and its limits.
 void AddInfo(CLI::App& app, Session& session);
 
