@@ -108,8 +108,8 @@ TEST_F(CliCircuits, ATableOfHeads) {
   EXPECT_EQ(run.out,
             "layer demo\n"
             "head  QK norm  QK singular values  OV norm  OV singular values  copying\n"
-            "0         3.9  3 2 1.5 0.25 ...          1                   1   -1.000\n"
-            "1         3.9  3 2 1.5 0.25 ...          2                   2        -\n");
+            "0         3.9    3 2 1.5 0.25 ...        1                   1   -1.000\n"
+            "1         3.9    3 2 1.5 0.25 ...        2                   2        -\n");
   EXPECT_EQ(analysis_.last().layer(), "demo");
   EXPECT_EQ(analysis_.last().heads_size(), 0);
   EXPECT_FALSE(analysis_.last().has_swap());
@@ -135,13 +135,13 @@ TEST_F(CliCircuits, CompositionsTheStrongestFirst) {
   EXPECT_TRUE(absl::StrContains(run.out,
                                 "\n"
                                 "how heads feed those of layer next\n"
-                                "head  later head  through   score  random   \n"
+                                "head  later head  through   score  random\n"
                                 "1              0  queries  1.1250  0.2500  *\n"
-                                "0              0   values  0.7500  0.8750   \n"
-                                "1              0   values  0.7500  0.8750   \n"
+                                "0              0   values  0.7500  0.8750\n"
+                                "1              0   values  0.7500  0.8750\n"
                                 "0              0     keys  0.5000  0.2500  *\n"
                                 "1              0     keys  0.5000  0.2500  *\n"
-                                "0              0  queries  0.1250  0.2500   \n"))
+                                "0              0  queries  0.1250  0.2500\n"))
       << run.out;
 }
 
@@ -153,7 +153,7 @@ TEST_F(CliCircuits, ASwapReadsTheDemosSentence) {
   EXPECT_EQ(analysis_.last().swap().embeddings().shape(1), 3);
   EXPECT_TRUE(analysis_.last().swap().options().mask().has_causal());
   EXPECT_TRUE(absl::StrContains(run.out, "head 0 looks, and carries what head 1 would\n")) << run.out;
-  EXPECT_TRUE(absl::StrContains(run.out, "rained    0.25    0.75\n")) << run.out;
+  EXPECT_TRUE(absl::StrContains(run.out, "rained   0.25   0.75\n")) << run.out;
 }
 
 TEST_F(CliCircuits, Json) {
