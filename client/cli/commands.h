@@ -27,6 +27,9 @@ void AddAblate(CLI::App& app, Session& session);
 // A stack over words: its bets, and which heads make them.
 void AddTrace(CLI::App& app, Session& session);
 
+// The query-key and output-value circuits of a layer's heads, how they feed a later layer's, and a swap of two.
+void AddCircuits(CLI::App& app, Session& session);
+
 // What the server is and its limits.
 void AddInfo(CLI::App& app, Session& session);
 

@@ -74,6 +74,7 @@ int Run(int argc, char** argv) {
   AddCompare(app, session);
   AddAblate(app, session);
   AddTrace(app, session);
+  AddCircuits(app, session);
   AddInfo(app, session);
   AddHealth(app, session);
   try {

@@ -170,6 +170,14 @@ absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRe
   return RunWithRetries<v1::TraceStackResponse>([&](grpc::ClientContext* context, v1::TraceStackResponse* response) {
     return stubs_->analysis->TraceStack(context, request, response);
   });
+  });
+}
+
+absl::StatusOr<v1::AnalyzeCircuitsResponse> Client::AnalyzeCircuits(const v1::AnalyzeCircuitsRequest& request) const {
+  return RunWithRetries<v1::AnalyzeCircuitsResponse>(
+      [&](grpc::ClientContext* context, v1::AnalyzeCircuitsResponse* response) {
+        return stubs_->analysis->AnalyzeCircuits(context, request, response);
+      });
 }
 
 absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::CheckHealth(

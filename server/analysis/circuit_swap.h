@@ -14,7 +14,6 @@
 #include "server/analysis/maps.h"
 #include "server/engine/attention.h"
 #include "server/engine/phased_work.h"
-#include "server/plan/planner.h"
 
 namespace headlight {
 
