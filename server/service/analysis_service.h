@@ -15,6 +15,9 @@ class AnalysisService final : public v1::AnalysisService::CallbackService {
   // Both outlive every call.
   AnalysisService(Shared& shared, const Door& door) : shared_(shared), door_(door) {}
 
+  grpc::ServerUnaryReactor* AnalyzeHeads(grpc::CallbackServerContext* context, const v1::AnalyzeHeadsRequest* request,
+                                         v1::AnalyzeHeadsResponse* response) override;
+
  private:
   Shared& shared_;
   const Door& door_;
