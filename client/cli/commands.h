@@ -21,6 +21,9 @@ void AddPlan(CLI::App& app, Session& session);
 // Naive, flash and the double-precision reference side by side.
 void AddCompare(CLI::App& app, Session& session);
 
+// What each head of a layer does on given texts: habits, scores, distances and look-alikes.
+void AddHeads(CLI::App& app, Session& session);
+
 // What the server is and its limits.
 void AddInfo(CLI::App& app, Session& session);
 

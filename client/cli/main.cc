@@ -71,6 +71,7 @@ int Run(int argc, char** argv) {
   AddAttend(app, session);
   AddPlan(app, session);
   AddCompare(app, session);
+  AddHeads(app, session);
   AddInfo(app, session);
   AddHealth(app, session);
   try {

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "client/cpp/errors.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "headlight/v1/analysis_service.grpc.pb.h"
 #include "headlight/v1/attention_service.grpc.pb.h"
 
 namespace headlight::client {
@@ -24,7 +25,7 @@ constexpr int kMostAttempts = 5;  // gRPC takes no more
 
 // RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback". Attempts are the %d.
 constexpr char kRetries[] = R"("methodConfig": [{
-  "name": [{"service": "headlight.v1.AttentionService"}],
+  "name": [{"service": "headlight.v1.AttentionService"}, {"service": "headlight.v1.AnalysisService"}],
   "retryPolicy": {"maxAttempts": %d, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }], "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1})";
@@ -79,6 +80,7 @@ absl::Status CheckOptions(const ClientOptions& options) {
 
 struct Client::Stubs {
   std::unique_ptr<v1::AttentionService::Stub> attention;
+  std::unique_ptr<v1::AnalysisService::Stub> analysis;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
 };
 
@@ -88,8 +90,10 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& opti
   const std::shared_ptr<grpc::Channel> plain = MakeChannel(options, /*spread_over_replicas=*/false);
   // A channel that shuns whoever is not serving could not ask it how it is.
   stubs->health = grpc::health::v1::Health::NewStub(plain);
-  stubs->attention = v1::AttentionService::NewStub(
-      options.spread_over_replicas ? MakeChannel(options, /*spread_over_replicas=*/true) : plain);
+  const std::shared_ptr<grpc::Channel> spread =
+      options.spread_over_replicas ? MakeChannel(options, /*spread_over_replicas=*/true) : plain;
+  stubs->attention = v1::AttentionService::NewStub(spread);
+  stubs->analysis = v1::AnalysisService::NewStub(spread);
   return std::unique_ptr<Client>(new Client(options, std::move(stubs)));
 }
 
@@ -153,6 +157,13 @@ absl::StatusOr<v1::GetServerInfoResponse> Client::GetServerInfo() const {
   return RunWithRetries<v1::GetServerInfoResponse>(
       [&](grpc::ClientContext* context, v1::GetServerInfoResponse* response) {
         return stubs_->attention->GetServerInfo(context, {}, response);
+      });
+}
+
+absl::StatusOr<v1::AnalyzeHeadsResponse> Client::AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const {
+  return RunWithRetries<v1::AnalyzeHeadsResponse>(
+      [&](grpc::ClientContext* context, v1::AnalyzeHeadsResponse* response) {
+        return stubs_->analysis->AnalyzeHeads(context, request, response);
       });
 }
 

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpc/health/v1/health.pb.h"
+#include "headlight/v1/analysis_service.pb.h"
 #include "headlight/v1/attention_service.pb.h"
 
 namespace headlight::client {
@@ -67,6 +68,7 @@ class Client {
   absl::StatusOr<v1::CompareAlgorithmsResponse> CompareAlgorithms(const v1::CompareAlgorithmsRequest& request) const;
   absl::StatusOr<v1::GetDemoResponse> GetDemo() const;
   absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo() const;
+  absl::StatusOr<v1::AnalyzeHeadsResponse> AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const;
 
   // What grpc.health.v1 says of a service; "" is the server as a whole. SERVICE_UNKNOWN where the server does not know
   // it. Not retried: the answer is about now.

@@ -113,8 +113,9 @@ class Rows final : public Phase {
   }
   HeadRows Shown(const Unit& unit) const {
     const Dimensions& d = call_.dims();
-    return {d.query_heads, unit.rows,        unit.keys, Weights(unit, 0, 0), stride_,
-            Ends(unit.lane), state_.value_lengths.data(), d.key_tokens};
+    return {
+        d.query_heads, unit.rows, unit.keys, Weights(unit, 0, 0), stride_, Ends(unit.lane), state_.value_lengths.data(),
+        d.key_tokens};
   }
 
   std::int64_t Spans(const Unit& unit) const { return CeilDiv(unit.keys.size(), call_.plan.tile.keys); }

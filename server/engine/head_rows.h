@@ -54,8 +54,8 @@ class HeadRowsSink {
   virtual void End() = 0;
 };
 
-// One sequence's embeddings through a layer's heads; no output is made. Rows that may see no key in any head may be left
-// out. Fails as AttentionWork. Gives its memory back when it ends, not when it is destroyed.
+// One sequence's embeddings through a layer's heads; no output is made. Rows that may see no key in any head may be
+// left out. Fails as AttentionWork. Gives its memory back when it ends, not when it is destroyed.
 class HeadRowsWork final : public PhasedWork {
  public:
   // All of them, and what `data` views, outlive it. `accepted` is when waiting began; InfinitePast: it does not wait.

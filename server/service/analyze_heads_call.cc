@@ -104,8 +104,7 @@ void CheckLikeFirst(const v1::AnalyzeHeadsRequest& request, const TensorForm& fi
     violations.Add(FieldOf(index, "embeddings.data"), std::string(NameOf(embeddings.kind)),
                    absl::StrCat(NameOf(first.kind), " like the first sequence: one kind a request"));
   }
-  const bool same_length =
-      !embeddings.shape.empty() && !first.shape.empty() && embeddings.shape[0] == first.shape[0];
+  const bool same_length = !embeddings.shape.empty() && !first.shape.empty() && embeddings.shape[0] == first.shape[0];
   if (request.options().mask().has_tensor() && !same_length) {
     violations.Add("options.mask.tensor", "a mask for sequences of different lengths",
                    "sequences of one length, or another kind of mask");
@@ -178,8 +177,7 @@ absl::Status AnalyzeHeadsCall::Plan(const Request& request) {
   for (int i = 0; i < request.sequences_size(); ++i) {
     const v1::HeadSequence& sequence = request.sequences(i);
     Reading& reading = readings_.emplace_back();
-    reading.decoded =
-        DecodeLayered(sequence.embeddings(), weights, request.layer(), request.options(), shared_.layers);
+    reading.decoded = DecodeLayered(sequence.embeddings(), weights, request.layer(), request.options(), shared_.layers);
     if (i > 0) ReadSameLayer(readings_.front().decoded, reading.decoded);
     const TensorForm& form = EmbeddingsOf(reading.decoded);
     CheckTokens(sequence, form, i, violations);
@@ -222,8 +220,8 @@ void AnalyzeHeadsCall::SetCost(const Request& request) {
     most = std::max(most, cost_.bytes + HeadSumsSink::Bytes(*reading.plan));
   }
   const std::int64_t heads = readings_.front().plan->plan.spec.dims.query_heads;
-  cost_.bytes = static_cast<std::int64_t>(request.ByteSizeLong()) + most + heads * kReportBytes +
-                heads * heads * kDistanceBytes;
+  cost_.bytes =
+      static_cast<std::int64_t>(request.ByteSizeLong()) + most + heads * kReportBytes + heads * heads * kDistanceBytes;
   cost_.field = "sequences";
 }
 

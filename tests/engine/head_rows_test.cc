@@ -29,7 +29,9 @@ using oracle::Solve;
 class Collector final : public HeadRowsSink {
  public:
   explicit Collector(const Dimensions& d)
-      : d_(d), weights(Count(d.query_heads * d.query_tokens * d.key_tokens)), ends(Count(d.query_heads * d.query_tokens)) {}
+      : d_(d),
+        weights(Count(d.query_heads * d.query_tokens * d.key_tokens)),
+        ends(Count(d.query_heads * d.query_tokens)) {}
 
   void Begin(std::int64_t chain_count) override {
     chains = chain_count;

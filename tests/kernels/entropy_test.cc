@@ -3,12 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
 #include <vector>
-
-#include "server/kernels/rows.h"
 
 namespace headlight {
 namespace {
@@ -69,16 +68,6 @@ TEST(MixedLogSum, NothingAndEverythingHaveNoEntropyAndNaNStays) {
     std::vector<float> flawed = row;
     flawed[at] = std::numeric_limits<float>::quiet_NaN();
     EXPECT_TRUE(std::isnan(MixedLogSum(flawed.data(), row.data(), 40))) << at;
-  }
-}
-
-TEST(DotInDouble, AgreesWithTheDefinition) {
-  for (const std::int64_t n : kLengths) {
-    const std::vector<float> a = Weights(n, 4);
-    const std::vector<float> b = Weights(n, 5);
-    double want = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) want += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-    EXPECT_NEAR(DotInDouble(a.data(), b.data(), n), want, 1e-12 * static_cast<double>(n + 1)) << n;
   }
 }
 

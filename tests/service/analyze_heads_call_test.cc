@@ -136,9 +136,9 @@ TEST_F(AnalyzeHeadsCallTest, EveryViolationIsToldWhereItIs) {
   request_.mutable_options()->set_softcap(-1);
   request_.set_cluster_distance(0.7);
   EXPECT_THAT(FieldsOfRefusal(request_),
-              UnorderedElementsAre("options.head_gains", "cluster_distance", "sequences[0].token_ids", "options.softcap",
-                                   "options.head_gains", "sequences[1].pattern.shape", "sequences[2].embeddings.data",
-                                   "sequences[2].embeddings.shape"));
+              UnorderedElementsAre("options.head_gains", "cluster_distance", "sequences[0].token_ids",
+                                   "options.softcap", "options.head_gains", "sequences[1].pattern.shape",
+                                   "sequences[2].embeddings.data", "sequences[2].embeddings.shape"));
   EXPECT_EQ(admission_.calls(), 0);
 }
 
