@@ -24,13 +24,13 @@ namespace {
 
 constexpr char kHelp[] =
     "Without --embeddings: the demo's own sentence. Files and --token-ids go together in their order.\n"
-    "An attention share is the mean over the tokens for which there is such a key. Weighted by values: each weight times\n"
-    "the length of what it adds to the output (Kobayashi et al. 2020). Scores: TransformerLens' head detector, \"mul\".\n"
+    "An attention share is the mean over the tokens for which there is such a key. Weighted by values: each weight\n"
+    "times the length of what it adds to the output (Kobayashi et al. 2020). Scores: TransformerLens' head detector.\n"
     "With --json the AnalyzeHeadsResponse in protobuf's JSON mapping.\n"
     "Examples:\n"
     "  headlight heads\n"
     "  headlight heads --layer mine/0 --causal top-left --embeddings a.npy --token-ids 5,3,9,5,3\n"
-    "  headlight heads --layer mine/0 --embeddings a.npy --embeddings b.npy --token-ids a_ids.npy --token-ids b_ids.npy\n"
+    "  headlight heads --layer mine/0 --embeddings a.npy b.npy --token-ids a_ids.npy b_ids.npy\n"
     "  headlight heads --json | jq -r '.heads[].description'\n";
 
 struct HeadsFlags {
@@ -63,8 +63,9 @@ absl::StatusOr<std::vector<std::int64_t>> TokenIds(const std::string& given) {
 absl::Status AddSequences(const HeadsFlags& flags, v1::AnalyzeHeadsRequest* request) {
   for (const auto* list : {&flags.token_ids, &flags.patterns}) {
     if (list->empty() || list->size() == flags.embeddings.size()) continue;
-    return absl::InvalidArgumentError(absl::StrCat(list == &flags.token_ids ? "--token-ids" : "--pattern", " was given ",
-                                                   list->size(), " times, --embeddings ", flags.embeddings.size()));
+    return absl::InvalidArgumentError(absl::StrCat(list == &flags.token_ids ? "--token-ids" : "--pattern",
+                                                   " was given ", list->size(), " times, --embeddings ",
+                                                   flags.embeddings.size()));
   }
   for (std::size_t i = 0; i < flags.embeddings.size(); ++i) {
     v1::HeadSequence* sequence = request->add_sequences();
@@ -116,8 +117,8 @@ std::string Number(double x) { return absl::StrFormat("%.2f", x); }
 std::string NameOf(const v1::HeadReport& head) { return absl::StrCat("head ", head.head()); }
 
 void AddShares(const v1::AttentionShares& shares, std::vector<std::string>* row) {
-  for (const double share : {shares.previous(), shares.same(), shares.first(), shares.last(), shares.duplicate(),
-                             shares.induction()}) {
+  for (const double share :
+       {shares.previous(), shares.same(), shares.first(), shares.last(), shares.duplicate(), shares.induction()}) {
     row->push_back(Number(share));
   }
 }
@@ -133,7 +134,8 @@ void PrintDistances(const v1::AnalyzeHeadsResponse& answer, double nearest) {
   std::vector<std::vector<std::string>> rows = {{"nearest heads", "distance"}};
   for (const v1::HeadDistance* pair : pairs) {
     if (rows.size() > kMost) break;
-    rows.push_back({absl::StrCat(pair->head(), " and ", pair->other()), absl::StrFormat("%.3f", pair->jensen_shannon())});
+    rows.push_back(
+        {absl::StrCat(pair->head(), " and ", pair->other()), absl::StrFormat("%.3f", pair->jensen_shannon())});
   }
   std::cout << "\n" << Table(rows);
   if (pairs.size() > kMost) std::cout << "and " << pairs.size() - kMost << " pairs farther apart\n";
@@ -154,10 +156,11 @@ void PrintForPeople(const v1::AnalyzeHeadsRequest& request, const v1::AnalyzeHea
                                                    "first", "last", "duplicate", "induction"}};
   std::vector<std::vector<std::string>> by_value = {
       {"weighted by values", "previous", "same", "first", "last", "duplicate", "induction"}};
-  std::vector<std::vector<std::string>> scores = {{"scores", "previous token", "duplicate token", "induction", "pattern"}};
+  std::vector<std::vector<std::string>> scores = {
+      {"scores", "previous token", "duplicate token", "induction", "pattern"}};
   for (const v1::HeadReport& head : answer.heads()) {
-    shares.push_back({NameOf(head), Number(head.mean_entropy()), Number(head.mean_largest_weight()),
-                      Number(head.mean_distance())});
+    shares.push_back(
+        {NameOf(head), Number(head.mean_entropy()), Number(head.mean_largest_weight()), Number(head.mean_distance())});
     AddShares(head.shares(), &shares.back());
     by_value.push_back({NameOf(head)});
     AddShares(head.value_weighted(), &by_value.back());
