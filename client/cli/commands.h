@@ -29,6 +29,8 @@ void AddTrace(CLI::App& app, Session& session);
 
 // The query-key and output-value circuits of a layer's heads, how they feed a later layer's, and a swap of two.
 void AddCircuits(CLI::App& app, Session& session);
+// What each head of a layer does on given texts: habits, scores, distances and look-alikes.
+void AddHeads(CLI::App& app, Session& session);
 
 // What the server is and its limits.
 void AddInfo(CLI::App& app, Session& session);

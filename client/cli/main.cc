@@ -75,6 +75,7 @@ int Run(int argc, char** argv) {
   AddAblate(app, session);
   AddTrace(app, session);
   AddCircuits(app, session);
+  AddHeads(app, session);
   AddInfo(app, session);
   AddHealth(app, session);
   try {

@@ -160,16 +160,16 @@ absl::StatusOr<v1::GetServerInfoResponse> Client::GetServerInfo() const {
       });
 }
 
+absl::StatusOr<v1::AnalyzeHeadsResponse> Client::AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const {
+  return RunWithRetries<v1::AnalyzeHeadsResponse>(
+      [&](grpc::ClientContext* context, v1::AnalyzeHeadsResponse* response) {
+        return stubs_->analysis->AnalyzeHeads(context, request, response);
+      });
+}
+
 absl::StatusOr<v1::AblateHeadsResponse> Client::AblateHeads(const v1::AblateHeadsRequest& request) const {
   return RunWithRetries<v1::AblateHeadsResponse>([&](grpc::ClientContext* context, v1::AblateHeadsResponse* response) {
     return stubs_->analysis->AblateHeads(context, request, response);
-  });
-}
-
-absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRequest& request) const {
-  return RunWithRetries<v1::TraceStackResponse>([&](grpc::ClientContext* context, v1::TraceStackResponse* response) {
-    return stubs_->analysis->TraceStack(context, request, response);
-  });
   });
 }
 
@@ -178,6 +178,12 @@ absl::StatusOr<v1::AnalyzeCircuitsResponse> Client::AnalyzeCircuits(const v1::An
       [&](grpc::ClientContext* context, v1::AnalyzeCircuitsResponse* response) {
         return stubs_->analysis->AnalyzeCircuits(context, request, response);
       });
+}
+
+absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRequest& request) const {
+  return RunWithRetries<v1::TraceStackResponse>([&](grpc::ClientContext* context, v1::TraceStackResponse* response) {
+    return stubs_->analysis->TraceStack(context, request, response);
+  });
 }
 
 absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::CheckHealth(

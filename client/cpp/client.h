@@ -71,6 +71,7 @@ class Client {
   absl::StatusOr<v1::AblateHeadsResponse> AblateHeads(const v1::AblateHeadsRequest& request) const;
   absl::StatusOr<v1::TraceStackResponse> TraceStack(const v1::TraceStackRequest& request) const;
   absl::StatusOr<v1::AnalyzeCircuitsResponse> AnalyzeCircuits(const v1::AnalyzeCircuitsRequest& request) const;
+  absl::StatusOr<v1::AnalyzeHeadsResponse> AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const;
 
   // What grpc.health.v1 says of a service; "" is the server as a whole. SERVICE_UNKNOWN where the server does not know
   // it. Not retried: the answer is about now.

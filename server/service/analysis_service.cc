@@ -1,6 +1,7 @@
 #include "server/service/analysis_service.h"
 
 #include "server/service/ablate_heads_call.h"
+#include "server/service/analyze_heads_call.h"
 #include "server/service/circuits_call.h"
 #include "server/service/trace_stack_call.h"
 
@@ -22,6 +23,12 @@ grpc::ServerUnaryReactor* AnalysisService::AnalyzeCircuits(grpc::CallbackServerC
                                                            const v1::AnalyzeCircuitsRequest* request,
                                                            v1::AnalyzeCircuitsResponse* response) {
   return StartCall<CircuitsCall>({shared_, door_, Method::kAnalyzeCircuits, context}, *request, response);
+}
+
+grpc::ServerUnaryReactor* AnalysisService::AnalyzeHeads(grpc::CallbackServerContext* context,
+                                                        const v1::AnalyzeHeadsRequest* request,
+                                                        v1::AnalyzeHeadsResponse* response) {
+  return StartCall<AnalyzeHeadsCall>({shared_, door_, Method::kAnalyzeHeads, context}, *request, response);
 }
 
 }  // namespace headlight

@@ -22,6 +22,8 @@ class AnalysisService final : public v1::AnalysisService::CallbackService {
   grpc::ServerUnaryReactor* AnalyzeCircuits(grpc::CallbackServerContext* context,
                                             const v1::AnalyzeCircuitsRequest* request,
                                             v1::AnalyzeCircuitsResponse* response) override;
+  grpc::ServerUnaryReactor* AnalyzeHeads(grpc::CallbackServerContext* context, const v1::AnalyzeHeadsRequest* request,
+                                         v1::AnalyzeHeadsResponse* response) override;
 
  private:
   Shared& shared_;
