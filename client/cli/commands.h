@@ -38,6 +38,9 @@ void AddInfo(CLI::App& app, Session& session);
 // Whether the server is serving.
 void AddHealth(CLI::App& app, Session& session);
 
+// Layers that the server holds: list, show, upload, delete, prune.
+void AddLayers(CLI::App& app, Session& session);
+
 }  // namespace headlight::cli
 
 #endif  // HEADLIGHT_CLIENT_CLI_COMMANDS_H_

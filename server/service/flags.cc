@@ -139,10 +139,9 @@ void AddLayerFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--layers", options.layers, "folder whose *.safetensors files are loaded at the start")
       ->default_str("")
       ->envname("HEADLIGHT_LAYERS");
-  app.add_option("--allow-layer-uploads", options.transport.allow_layer_uploads,
-                 "let callers upload, prune and delete layers")
-      ->envname("HEADLIGHT_ALLOW_LAYER_UPLOADS")
-      ->expected(0, 1);
+  app.add_flag("--allow-layer-uploads", options.transport.allow_layer_uploads,
+               "let callers upload, prune and delete layers")
+      ->envname("HEADLIGHT_ALLOW_LAYER_UPLOADS");
   app.add_option("--upload-token-file", options.transport.upload_token_file,
                  "bearer tokens, as in --auth-token-file, without which nobody may change layers")
       ->envname("HEADLIGHT_UPLOAD_TOKEN_FILE");

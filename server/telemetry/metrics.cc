@@ -25,18 +25,14 @@ using prometheus::MetricType;
 
 // A label and its closed set of values.
 struct Axis {
-  // One label of these values.
-  Axis(const char* label, const std::vector<std::string>& values) {
-    for (const std::string& value : values) points.push_back({{label, value}});
-  }
-  // Labels that change together.
-  explicit Axis(std::vector<prometheus::Labels> together) : points(std::move(together)) {}
-
-  std::vector<prometheus::Labels> points;
+  std::string label;
+  std::vector<std::string> values;
 };
 using Axes = std::vector<Axis>;
 
 using Collectables = std::vector<const prometheus::Collectable*>;
+
+using Series = std::vector<prometheus::Labels>;
 
 // A family with one series for every combination of its axes.
 template <typename Metric>
@@ -45,27 +41,24 @@ class Labelled {
   // Adds itself to `all`. `args` make each metric.
   template <typename... Args>
   Labelled(Collectables& all, const char* name, const char* help, const Axes& axes, const Args&... args)
-      : family_(name, help, {}) {
-    std::vector<prometheus::Labels> combinations(1);
+      : Labelled(all, name, help, Series(1), axes, args...) {}
+
+  // Likewise, each of `series` being a value of a first axis.
+  template <typename... Args>
+  Labelled(Collectables& all, const char* name, const char* help, Series series, const Axes& axes, const Args&... args)
+      : family_(name, help, {}), sizes_{series.size()} {
     for (const Axis& axis : axes) {
-      std::vector<prometheus::Labels> longer;
-      for (const prometheus::Labels& combination : combinations) {
-        for (const prometheus::Labels& point : axis.points) {
+      Series longer;
+      for (const prometheus::Labels& combination : series) {
+        for (const std::string& value : axis.values) {
           longer.push_back(combination);
-          longer.back().insert(point.begin(), point.end());
+          longer.back()[axis.label] = value;
         }
       }
-      combinations = std::move(longer);
-      sizes_.push_back(axis.points.size());
+      series = std::move(longer);
+      sizes_.push_back(axis.values.size());
     }
-    for (const prometheus::Labels& combination : combinations) metrics_.push_back(&family_.Add(combination, args...));
-    all.push_back(&family_);
-  }
-
-  // One series for each of these labels, of one axis whose index is theirs.
-  Labelled(Collectables& all, const char* name, const char* help, const std::vector<prometheus::Labels>& series)
-      : family_(name, help, {}), sizes_{series.size()} {
-    for (const prometheus::Labels& labels : series) metrics_.push_back(&family_.Add(labels));
+    for (const prometheus::Labels& labels : series) metrics_.push_back(&family_.Add(labels, args...));
     all.push_back(&family_);
   }
 
@@ -110,37 +103,29 @@ std::vector<std::string> NamesOfLimits(const Limits& limits) {
   return names;
 }
 
-// The service and the kind of a method, as gRPC's own interceptors label them.
-prometheus::Labels LabelsOf(Method method) {
-  const bool of_layers = method >= Method::kUploadLayer && method <= Method::kDeleteLayer;
-  const char* service = method < Method::kUploadLayer ? "AttentionService"
-                        : of_layers                   ? "LayerService"
-                                                      : "AnalysisService";
-  return {{"grpc_type", method == Method::kUploadLayer ? "client_stream" : "unary"},
-          {"grpc_service", absl::StrCat("headlight.v1.", service)},
-          {"grpc_method", std::string(NameOf(method))}};
+// One for each method, of the service that has it.
+Series OfCalls() {
+  Series series;
+  for (int i = 0; i < kMethods; ++i) {
+    const auto method = static_cast<Method>(i);
+    series.push_back({{"grpc_type", method == Method::kUploadLayer ? "client_stream" : "unary"},
+                      {"grpc_service", std::string(ServiceOf(method))},
+                      {"grpc_method", std::string(NameOf(method))}});
+  }
+  return series;
 }
 
-Axes OfCalls() {
-  std::vector<prometheus::Labels> methods;
-  for (int i = 0; i < kMethods; ++i) methods.push_back(LabelsOf(static_cast<Method>(i)));
-  return {Axis(std::move(methods))};
-}
-
-Axes OfCallsAndCodes() {
-  Axes axes = OfCalls();
-  axes.emplace_back("grpc_code",
-                    std::vector<std::string>{"OK", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded",
-                                             "NotFound", "AlreadyExists", "PermissionDenied", "ResourceExhausted",
-                                             "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal",
-                                             "Unavailable", "DataLoss", "Unauthenticated"});
-  return axes;
+Axes OfCodes() {
+  return {{"grpc_code",
+           {"OK", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
+            "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
+            "Internal", "Unavailable", "DataLoss", "Unauthenticated"}}};
 }
 constexpr int kCodes = 17;
 
 // A refusal by its reason.
-std::vector<prometheus::Labels> OfDecisions() {
-  std::vector<prometheus::Labels> series{{{"decision", "admitted"}, {"reason", "none"}}};
+Series OfDecisions() {
+  Series series{{{"decision", "admitted"}, {"reason", "none"}}};
   for (int i = 1; i < kDecisions; ++i) {
     series.push_back({{"decision", "refused"}, {"reason", std::string(NameOf(static_cast<Decision>(i)))}});
   }
@@ -205,10 +190,10 @@ struct Metrics::Table {
   const MetricSources sources;
   Collectables all;
 
-  Counters started{all, "grpc_server_started_total", "Calls started.", OfCalls()};
-  Counters handled{all, "grpc_server_handled_total", "Calls ended, by status.", OfCallsAndCodes()};
-  Histograms handling{all, "grpc_server_handling_seconds", "Time from a call's arrival to its status.", OfCalls(),
-                      Seconds()};
+  Counters started{all, "grpc_server_started_total", "Calls started.", OfCalls(), Axes{}};
+  Counters handled{all, "grpc_server_handled_total", "Calls ended, by status.", OfCalls(), OfCodes()};
+  Histograms handling{
+      all, "grpc_server_handling_seconds", "Time from a call's arrival to its status.", OfCalls(), Axes{}, Seconds()};
 
   Histograms stage{all, "headlight_stage_seconds", "Time in one stage of a call.",
                    Axes{{"stage", NamesOf<Stage>(kStages)}}, Seconds()};
@@ -232,7 +217,7 @@ struct Metrics::Table {
                   OfStagesAndCauses()};
   Histograms cancel_latency{all, "headlight_cancel_latency_seconds",
                             "Time from a client's cancel to the end of its call's work.", Axes{}, Seconds()};
-  Counters admission{all, "headlight_admission_total", "Calls admitted, and refused by reason.", OfDecisions()};
+  Counters admission{all, "headlight_admission_total", "Calls admitted, and refused by reason.", OfDecisions(), Axes{}};
   Histograms queue_wait{all, "headlight_queue_wait_seconds", "Time from admission to the first unit of work.", Axes{},
                         Seconds()};
   Histograms estimate_ratio{all, "headlight_cost_estimate_ratio", "What calls took, divided by what was estimated.",

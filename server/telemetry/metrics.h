@@ -49,6 +49,10 @@ constexpr absl::string_view NameOf(Method method) {
       "AnalyzeHeads", "AblateHeads",   "AnalyzeCircuits",   "TraceStack"};
   return kNames[static_cast<std::size_t>(method)];
 }
+constexpr absl::string_view ServiceOf(Method method) {
+  if (method >= Method::kAnalyzeHeads) return "headlight.v1.AnalysisService";
+  return method >= Method::kUploadLayer ? "headlight.v1.LayerService" : "headlight.v1.AttentionService";
+}
 enum class AlgorithmLabel : std::uint8_t { kNaive, kFlash };
 // What became of an upload of layers.
 enum class UploadOutcome : std::uint8_t { kStored, kKnown, kRefused, kAborted };
