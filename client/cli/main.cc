@@ -18,6 +18,7 @@ constexpr char kExamples[] =
     "  headlight attend --query q.npy --key k.npy --value v.npy --causal top-left --output out.npy\n"
     "  headlight plan --tokens-count 16384 --heads 8 --head-size 64\n"
     "  headlight compare --tokens-count 4096 --heads 8 --head-size 64\n"
+    "  headlight trace --maps\n"
     "  headlight info --json\n"
     "  headlight layers upload model.safetensors --heads 12\n"
     "  headlight health --address headlight.example:50051\n"
@@ -72,6 +73,10 @@ int Run(int argc, char** argv) {
   AddAttend(app, session);
   AddPlan(app, session);
   AddCompare(app, session);
+  AddAblate(app, session);
+  AddTrace(app, session);
+  AddCircuits(app, session);
+  AddHeads(app, session);
   AddInfo(app, session);
   AddHealth(app, session);
   AddLayers(app, session);

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "client/cpp/errors.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "headlight/v1/analysis_service.grpc.pb.h"
 #include "headlight/v1/attention_service.grpc.pb.h"
 #include "headlight/v1/layer_service.grpc.pb.h"
 
@@ -25,7 +26,8 @@ constexpr int kMostAttempts = 5;  // gRPC takes no more
 
 // RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback". Attempts are the %d.
 constexpr char kRetries[] = R"("methodConfig": [{
-  "name": [{"service": "headlight.v1.AttentionService"}, {"service": "headlight.v1.LayerService"}],
+  "name": [{"service": "headlight.v1.AttentionService"}, {"service": "headlight.v1.LayerService"},
+           {"service": "headlight.v1.AnalysisService"}],
   "retryPolicy": {"maxAttempts": %d, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }], "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1})";
@@ -80,6 +82,7 @@ absl::Status CheckOptions(const ClientOptions& options) {
 
 struct Client::Stubs {
   std::unique_ptr<v1::AttentionService::Stub> attention;
+  std::unique_ptr<v1::AnalysisService::Stub> analysis;
   std::unique_ptr<v1::LayerService::Stub> layers;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
 };
@@ -93,6 +96,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& opti
   const std::shared_ptr<grpc::Channel> spread =
       options.spread_over_replicas ? MakeChannel(options, /*spread_over_replicas=*/true) : plain;
   stubs->attention = v1::AttentionService::NewStub(spread);
+  stubs->analysis = v1::AnalysisService::NewStub(spread);
   stubs->layers = v1::LayerService::NewStub(spread);
   return std::unique_ptr<Client>(new Client(options, std::move(stubs)));
 }
@@ -158,6 +162,32 @@ absl::StatusOr<v1::GetServerInfoResponse> Client::GetServerInfo() const {
       [&](grpc::ClientContext* context, v1::GetServerInfoResponse* response) {
         return stubs_->attention->GetServerInfo(context, {}, response);
       });
+}
+
+absl::StatusOr<v1::AnalyzeHeadsResponse> Client::AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const {
+  return RunWithRetries<v1::AnalyzeHeadsResponse>(
+      [&](grpc::ClientContext* context, v1::AnalyzeHeadsResponse* response) {
+        return stubs_->analysis->AnalyzeHeads(context, request, response);
+      });
+}
+
+absl::StatusOr<v1::AblateHeadsResponse> Client::AblateHeads(const v1::AblateHeadsRequest& request) const {
+  return RunWithRetries<v1::AblateHeadsResponse>([&](grpc::ClientContext* context, v1::AblateHeadsResponse* response) {
+    return stubs_->analysis->AblateHeads(context, request, response);
+  });
+}
+
+absl::StatusOr<v1::AnalyzeCircuitsResponse> Client::AnalyzeCircuits(const v1::AnalyzeCircuitsRequest& request) const {
+  return RunWithRetries<v1::AnalyzeCircuitsResponse>(
+      [&](grpc::ClientContext* context, v1::AnalyzeCircuitsResponse* response) {
+        return stubs_->analysis->AnalyzeCircuits(context, request, response);
+      });
+}
+
+absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRequest& request) const {
+  return RunWithRetries<v1::TraceStackResponse>([&](grpc::ClientContext* context, v1::TraceStackResponse* response) {
+    return stubs_->analysis->TraceStack(context, request, response);
+  });
 }
 
 absl::StatusOr<v1::ListLayersResponse> Client::ListLayers() const {

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpc/health/v1/health.pb.h"
+#include "headlight/v1/analysis_service.pb.h"
 #include "headlight/v1/attention_service.pb.h"
 #include "headlight/v1/layer_service.pb.h"
 
@@ -69,6 +70,10 @@ class Client {
   absl::StatusOr<v1::CompareAlgorithmsResponse> CompareAlgorithms(const v1::CompareAlgorithmsRequest& request) const;
   absl::StatusOr<v1::GetDemoResponse> GetDemo() const;
   absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo() const;
+  absl::StatusOr<v1::AblateHeadsResponse> AblateHeads(const v1::AblateHeadsRequest& request) const;
+  absl::StatusOr<v1::TraceStackResponse> TraceStack(const v1::TraceStackRequest& request) const;
+  absl::StatusOr<v1::AnalyzeCircuitsResponse> AnalyzeCircuits(const v1::AnalyzeCircuitsRequest& request) const;
+  absl::StatusOr<v1::AnalyzeHeadsResponse> AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const;
 
   // Those of LayerService. With several replicas behind the address each call may reach another, and layers are of one.
   absl::StatusOr<v1::ListLayersResponse> ListLayers() const;

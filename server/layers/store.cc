@@ -69,6 +69,11 @@ std::shared_ptr<const Stack> LayerStore::FindStack(absl::string_view name) const
   return Find<Stack>(stacks_, name, [](const Stack& stack) -> const std::string& { return stack.id; });
 }
 
+void LayerStore::AddStack(std::shared_ptr<const Stack> stack) {
+  const absl::MutexLock lock(&mutex_);
+  stacks_[stack->name] = std::move(stack);
+}
+
 std::vector<std::shared_ptr<const Layer>> LayerStore::layers() const {
   const absl::MutexLock lock(&mutex_);
   return All(layers_);

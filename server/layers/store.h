@@ -32,6 +32,9 @@ class LayerStore {
   std::shared_ptr<const Layer> FindLayer(absl::string_view name) const;
   std::shared_ptr<const Stack> FindStack(absl::string_view name) const;
 
+  // Holds a stack under its name, in the place of another of that name.
+  void AddStack(std::shared_ptr<const Stack> stack);
+
   // By name.
   std::vector<std::shared_ptr<const Layer>> layers() const;
   std::vector<std::shared_ptr<const Stack>> stacks() const;

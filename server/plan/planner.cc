@@ -31,20 +31,14 @@ std::int64_t AttentionScratch(const Dimensions& d, TileSize tile, TileHeads head
                    (tile.keys * heads.key_value_heads + 1) * (d.head_size + d.value_head_size));
 }
 
-// Scratch of one lane in a projection: padded input rows and one block of results.
-std::int64_t ProjectionScratch(const ProblemSpec& spec, ProjectionBlocks blocks) {
-  const std::int64_t concat = spec.dims.query_heads * spec.dims.value_head_size;
-  const std::int64_t widest = std::max({spec.projection->width, spec.projection->context_width, concat});
-  return kFloat * blocks.rows * (widest + blocks.columns);
+std::int64_t DeepestProjection(const ProblemSpec& spec) {
+  return std::max(
+      {spec.projection->width, spec.projection->context_width, spec.dims.query_heads * spec.dims.value_head_size});
 }
 
-ProjectionBlocks ChooseProjectionBlocks(const ProblemSpec& spec) {
-  const std::int64_t concat = spec.dims.query_heads * spec.dims.value_head_size;
-  const std::int64_t deepest = std::max({spec.projection->width, spec.projection->context_width, concat});
-  // 64 x 2048 x 256 x 2 is 67 MFLOP, under a millisecond on one core of the machines this is meant for.
-  if (deepest <= 2048) return {64, 256};
-  if (deepest <= 4096) return {32, 256};
-  return {8, 256};
+// Scratch of one lane in a projection: padded input rows and one block of results.
+std::int64_t ProjectionScratch(const ProblemSpec& spec, ProjectionBlocks blocks) {
+  return kFloat * blocks.rows * (DeepestProjection(spec) + blocks.columns);
 }
 
 std::int64_t ProjectionBytes(const ProblemSpec& spec) {
@@ -189,12 +183,24 @@ std::pair<Algorithm, absl::string_view> ChooseAlgorithm(const ProblemSpec& spec,
   return {Algorithm::kFlash, "the grid of a head is larger than a tile: flash never holds it"};
 }
 
+Violation TooLarge(absl::string_view field, std::int64_t bytes, std::int64_t limit_bytes) {
+  return {std::string(field), absl::StrCat("an answer of up to ", bytes, " bytes"),
+          absl::StrCat("at most ", limit_bytes, " bytes")};
+}
+
 constexpr std::int64_t kMaxLaneBytes = std::int64_t{1} << 20;
 
 }  // namespace
 
 std::int64_t PackedTileBytes(std::int64_t depth, std::int64_t columns, bool bf16) {
   return RoundUp(depth, 32) * RoundUp(columns, 64) * (bf16 ? 2 : 4);
+}
+
+ProjectionBlocks ChooseProjectionBlocks(std::int64_t deepest) {
+  // 64 x 2048 x 256 x 2 is 67 MFLOP, under a millisecond on one core of the machines this is meant for.
+  if (deepest <= 2048) return {64, 256};
+  if (deepest <= 4096) return {32, 256};
+  return {8, 256};
 }
 
 TileSize ChooseTile(const ProblemSpec& spec) {
@@ -262,7 +268,7 @@ ExecutionPlan DraftPlan(ProblemSpec checked, Processor processor) {
   plan.packs = packed > 0 && packed <= kMaxPackedBytes;
   plan.bytes.packed = PositionBytes(spec) + (plan.packs ? packed : 0);
   if (spec.projection.has_value()) {
-    plan.projection_blocks = ChooseProjectionBlocks(spec);
+    plan.projection_blocks = ChooseProjectionBlocks(DeepestProjection(spec));
     plan.bytes.projection = ProjectionBytes(spec);
     plan.bytes.scratch_per_lane =
         std::max(plan.bytes.scratch_per_lane, ProjectionScratch(spec, plan.projection_blocks));
@@ -291,10 +297,21 @@ std::vector<Violation> ExceededLimits(const ExecutionPlan& plan, const Limits& l
                         absl::StrCat("at most ", limits.max_workspace_bytes, grid ? " (flash needs no grid)" : "")});
   }
   if (plan.response_bytes > plan.spec.outputs.max_response_bytes) {
-    exceeded.push_back({"outputs", absl::StrCat("an answer of up to ", plan.response_bytes, " bytes"),
-                        absl::StrCat("at most ", plan.spec.outputs.max_response_bytes, " bytes")});
+    exceeded.push_back(TooLarge("outputs", plan.response_bytes, plan.spec.outputs.max_response_bytes));
   }
   return exceeded;
+}
+
+absl::Status ResponseTooLarge(absl::string_view field, std::int64_t bytes, std::int64_t limit_bytes) {
+  const Violation v = TooLarge(field, bytes, limit_bytes);
+  ErrorDetails details;
+  details.reason = ErrorReason::kResponseTooLarge;
+  details.violations = {v};
+  details.violation_count = 1;
+  details.metadata["limit_bytes"] = absl::StrCat(limit_bytes);
+  details.metadata["response_bytes"] = absl::StrCat(bytes);
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   absl::StrCat(v.field, ": got ", v.got, ", expected ", v.expected), details);
 }
 
 absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits, Processor processor) {
@@ -309,15 +326,7 @@ absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec checked, const Limits& limits
     }
     return violations.ToStatus();
   }
-  ErrorDetails details;
-  details.reason = ErrorReason::kResponseTooLarge;
-  details.violations = exceeded;
-  details.violation_count = 1;
-  details.metadata["limit_bytes"] = absl::StrCat(plan.spec.outputs.max_response_bytes);
-  details.metadata["response_bytes"] = absl::StrCat(plan.response_bytes);
-  const Violation& v = exceeded.front();
-  return MakeError(absl::StatusCode::kInvalidArgument,
-                   absl::StrCat(v.field, ": got ", v.got, ", expected ", v.expected), details);
+  return ResponseTooLarge(exceeded.front().field, plan.response_bytes, plan.spec.outputs.max_response_bytes);
 }
 
 namespace {

@@ -94,6 +94,12 @@ std::vector<Violation> ExceededLimits(const ExecutionPlan& plan, const Limits& l
 // Errors: INVALID_ARGUMENT with REQUEST_TOO_EXPENSIVE (FLOPs, workspace) or RESPONSE_TOO_LARGE.
 absl::StatusOr<ExecutionPlan> MakePlan(ProblemSpec spec, const Limits& limits, Processor processor);
 
+// INVALID_ARGUMENT with RESPONSE_TOO_LARGE: an answer of up to `bytes`, of which `field` asks for most.
+absl::Status ResponseTooLarge(absl::string_view field, std::int64_t bytes, std::int64_t limit_bytes);
+
+// The blocks of projections whose largest fan-in is `deepest`.
+ProjectionBlocks ChooseProjectionBlocks(std::int64_t deepest);
+
 // The tile of a problem, from a fixed table; both algorithms use it. The same for all CPU targets and for bfloat16:
 // others were measured and none was faster (docs/performance.md).
 TileSize ChooseTile(const ProblemSpec& spec);

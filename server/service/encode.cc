@@ -8,12 +8,6 @@
 namespace headlight {
 namespace {
 
-void SetSeconds(double seconds, google::protobuf::Duration* duration) {
-  const auto nanos = static_cast<std::int64_t>(seconds * 1e9);
-  duration->set_seconds(nanos / 1'000'000'000);
-  duration->set_nanos(static_cast<std::int32_t>(nanos % 1'000'000'000));
-}
-
 v1::CausalAlignment EncodeAlignment(const std::optional<CausalAlignment>& alignment) {
   if (!alignment.has_value()) return v1::CAUSAL_ALIGNMENT_UNSPECIFIED;
   switch (*alignment) {
@@ -45,21 +39,6 @@ void EncodeTopKeys(const TopKeys& top, v1::TopKeysResult* message) {
     const auto end = first + static_cast<std::ptrdiff_t>(top.counts[row]);
     message->mutable_keys()->Add(top.keys.begin() + first, top.keys.begin() + end);
     message->mutable_weights()->Add(top.weights.begin() + first, top.weights.begin() + end);
-  }
-}
-
-void EncodeMap(MapResult&& map, v1::WeightMap* message) {
-  message->set_request_index(static_cast<std::uint32_t>(map.request_index));
-  message->set_batch(static_cast<std::uint32_t>(map.batch));
-  message->set_head(static_cast<std::uint32_t>(map.head));
-  message->set_stage(EncodeStage(map.stage));
-  message->set_row_begin(map.rows.begin);
-  message->set_row_end(map.rows.end);
-  message->set_key_begin(map.key_begin);
-  if (map.top_keys.k > 0) {
-    EncodeTopKeys(map.top_keys, message->mutable_top_keys());
-  } else {
-    EncodeTensor(std::move(map.weights), message->mutable_weights());
   }
 }
 
@@ -109,6 +88,27 @@ void EncodeTensor(OwnedTensor&& tensor, v1::Tensor* message) {
   }
 }
 
+void EncodeSeconds(double seconds, google::protobuf::Duration* message) {
+  const auto nanos = static_cast<std::int64_t>(seconds * 1e9);
+  message->set_seconds(nanos / 1'000'000'000);
+  message->set_nanos(static_cast<std::int32_t>(nanos % 1'000'000'000));
+}
+
+void EncodeMap(MapResult&& map, v1::WeightMap* message) {
+  message->set_request_index(static_cast<std::uint32_t>(map.request_index));
+  message->set_batch(static_cast<std::uint32_t>(map.batch));
+  message->set_head(static_cast<std::uint32_t>(map.head));
+  message->set_stage(EncodeStage(map.stage));
+  message->set_row_begin(map.rows.begin);
+  message->set_row_end(map.rows.end);
+  message->set_key_begin(map.key_begin);
+  if (map.top_keys.k > 0) {
+    EncodeTopKeys(map.top_keys, message->mutable_top_keys());
+  } else {
+    EncodeTensor(std::move(map.weights), message->mutable_weights());
+  }
+}
+
 void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v1::Execution* message) {
   const ProblemSpec& spec = plan.spec;
   message->set_algorithm(EncodeAlgorithm(plan.algorithm));
@@ -119,11 +119,11 @@ void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v
   message->set_tile_query_rows(static_cast<std::uint32_t>(plan.tile.query_rows));
   message->set_tile_keys(static_cast<std::uint32_t>(plan.tile.keys));
   message->set_workers(static_cast<std::uint32_t>(record.workers));
-  SetSeconds(record.times[Stage::kQueue], message->mutable_queue());
-  SetSeconds(record.times[Stage::kProject], message->mutable_project());
-  SetSeconds(record.times[Stage::kAttend], message->mutable_attend());
-  SetSeconds(record.times[Stage::kMaps], message->mutable_maps());
-  SetSeconds(record.total_seconds, message->mutable_total());
+  EncodeSeconds(record.times[Stage::kQueue], message->mutable_queue());
+  EncodeSeconds(record.times[Stage::kProject], message->mutable_project());
+  EncodeSeconds(record.times[Stage::kAttend], message->mutable_attend());
+  EncodeSeconds(record.times[Stage::kMaps], message->mutable_maps());
+  EncodeSeconds(record.total_seconds, message->mutable_total());
   message->set_flops(static_cast<std::uint64_t>(plan.flops));
   message->set_scratch_bytes(static_cast<std::uint64_t>(record.scratch_bytes));
   message->set_packed_bytes(static_cast<std::uint64_t>(record.packed_bytes));
@@ -144,9 +144,10 @@ void EncodeAttend(const ExecutionPlan& plan, AttentionWork& work, std::vector<st
   EncodeExecution(plan, work.Record(), message->mutable_execution());
 }
 
-void EncodeStatistics(const std::vector<HeadStatistics>& statistics, v1::AttendResponse* message) {
+void EncodeStatistics(const std::vector<HeadStatistics>& statistics,
+                      google::protobuf::RepeatedPtrField<v1::HeadStatistics>* messages) {
   for (const HeadStatistics& head : statistics) {
-    v1::HeadStatistics* out = message->add_head_statistics();
+    v1::HeadStatistics* out = messages->Add();
     out->set_batch(static_cast<std::uint32_t>(head.batch));
     out->set_head(static_cast<std::uint32_t>(head.head));
     out->set_mean_entropy(head.mean_entropy);
@@ -186,7 +187,7 @@ void EncodePlan(const PlannedCall& planned, int workers, v1::PlanAttentionRespon
   message->set_response_bytes(static_cast<std::uint64_t>(plan.response_bytes));
   EncodeHeads(plan.spec.dims, message);
   message->set_admission(EncodeForecast(planned.quote));
-  SetSeconds(planned.quote.wait_seconds + planned.quote.compute_seconds, message->mutable_predicted());
+  EncodeSeconds(planned.quote.wait_seconds + planned.quote.compute_seconds, message->mutable_predicted());
   EncodeExceeded(planned.exceeded, message);
 }
 
@@ -197,7 +198,7 @@ void EncodeCompare(const ExecutionPlan& naive, const ExecutionPlan& flash, const
   const ReferenceRecord reference = work.reference();
   message->mutable_reference()->set_rows(static_cast<std::uint64_t>(reference.rows));
   message->mutable_reference()->set_rows_total(static_cast<std::uint64_t>(reference.rows_total));
-  SetSeconds(reference.seconds, message->mutable_reference()->mutable_total());
+  EncodeSeconds(reference.seconds, message->mutable_reference()->mutable_total());
   message->mutable_reference()->set_workspace_bytes(static_cast<std::uint64_t>(reference.workspace_bytes));
   message->mutable_reference()->set_flops(static_cast<std::uint64_t>(reference.flops));
   EncodeDifference(work.naive_flash(), message->mutable_naive_flash());

@@ -23,7 +23,10 @@ void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v
 // Moves the results out of work and sinks. Statistics and verification are set by those who have them.
 void EncodeAttend(const ExecutionPlan& plan, AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
                   v1::AttendResponse* message);
-void EncodeStatistics(const std::vector<HeadStatistics>& statistics, v1::AttendResponse* message);
+void EncodeStatistics(const std::vector<HeadStatistics>& statistics,
+                      google::protobuf::RepeatedPtrField<v1::HeadStatistics>* messages);
+void EncodeMap(MapResult&& map, v1::WeightMap* message);
+void EncodeSeconds(double seconds, google::protobuf::Duration* message);
 void EncodeVerification(std::int64_t rows, const Difference& difference, v1::Verification* message);
 
 // `plan` is the one that Attend would follow; `naive` and `flash` differ from it in the algorithm alone.

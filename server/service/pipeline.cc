@@ -90,7 +90,7 @@ void AttendCall::Compute(ComputePool::Done done) { shared_.pool.Run(control(), w
 void AttendCall::Encode(Response* response) {
   const absl::Time began = absl::Now();
   EncodeAttend(*plan_, *attention_, sinks_, response);
-  if (statistics_.has_value()) EncodeStatistics(statistics_->results(), response);
+  if (statistics_.has_value()) EncodeStatistics(statistics_->results(), response->mutable_head_statistics());
   if (verification_ != nullptr) {
     EncodeVerification(verified_rows_.rows, verification_->difference(),
                        response->mutable_execution()->mutable_verification());
