@@ -64,11 +64,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
     End(GivenUp());
   }
 
-  void OnDone() override {
-    std::atomic<std::int64_t>& open_calls = shared_.open_calls;
-    Release();
-    open_calls.fetch_sub(1);
-  }
+  void OnDone() override { Release(); }
 
  private:
   enum class State : std::uint8_t { kReceiving, kComputing, kEnded };
@@ -160,9 +156,12 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
     if (alarm != nullptr) alarm->Cancel();
   }
 
-  // gRPC and each alarm own this.
+  // gRPC and each alarm own this. The call is open until all are done, for the server ends when none is.
   void Release() {
-    if (owners_.fetch_sub(1) == 1) delete this;
+    if (owners_.fetch_sub(1) != 1) return;
+    std::atomic<std::int64_t>& open_calls = shared_.open_calls;
+    delete this;
+    open_calls.fetch_sub(1);
   }
 
   Shared& shared_;
