@@ -131,9 +131,9 @@ TEST_F(CliTrace, Maps) {
   EXPECT_EQ(run.exit_code, 0) << run.err;
   EXPECT_TRUE(absl::EndsWith(run.out,
                              "\nlayer 0, head 1\n"
-                             "      Mr     and\n"
-                             " Mr    0.25    0.25\n"
-                             "and    0.25    0.25\n"))
+                             "      Mr  and\n"
+                             " Mr 0.25 0.25\n"
+                             "and 0.25 0.25\n"))
       << run.out;
 }
 
