@@ -20,6 +20,7 @@ constexpr char kExamples[] =
     "  headlight compare --tokens-count 4096 --heads 8 --head-size 64\n"
     "  headlight trace --maps\n"
     "  headlight info --json\n"
+    "  headlight layers upload model.safetensors --heads 12\n"
     "  headlight health --address headlight.example:50051\n"
     "  headlight demo --address headlight.example:443 --tls --token-file token\n"
     "`headlight SUBCOMMAND --help` says more. The flags above go with every subcommand.\n\n";
@@ -72,9 +73,13 @@ int Run(int argc, char** argv) {
   AddAttend(app, session);
   AddPlan(app, session);
   AddCompare(app, session);
+  AddAblate(app, session);
   AddTrace(app, session);
+  AddCircuits(app, session);
+  AddHeads(app, session);
   AddInfo(app, session);
   AddHealth(app, session);
+  AddLayers(app, session);
   try {
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) throw CLI::RequiredError("A subcommand");

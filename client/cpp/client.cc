@@ -17,6 +17,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "headlight/v1/analysis_service.grpc.pb.h"
 #include "headlight/v1/attention_service.grpc.pb.h"
+#include "headlight/v1/layer_service.grpc.pb.h"
 
 namespace headlight::client {
 namespace {
@@ -25,7 +26,8 @@ constexpr int kMostAttempts = 5;  // gRPC takes no more
 
 // RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback". Attempts are the %d.
 constexpr char kRetries[] = R"("methodConfig": [{
-  "name": [{"service": "headlight.v1.AttentionService"}, {"service": "headlight.v1.AnalysisService"}],
+  "name": [{"service": "headlight.v1.AttentionService"}, {"service": "headlight.v1.LayerService"},
+           {"service": "headlight.v1.AnalysisService"}],
   "retryPolicy": {"maxAttempts": %d, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }], "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1})";
@@ -81,6 +83,7 @@ absl::Status CheckOptions(const ClientOptions& options) {
 struct Client::Stubs {
   std::unique_ptr<v1::AttentionService::Stub> attention;
   std::unique_ptr<v1::AnalysisService::Stub> analysis;
+  std::unique_ptr<v1::LayerService::Stub> layers;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
 };
 
@@ -90,10 +93,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& opti
   const std::shared_ptr<grpc::Channel> plain = MakeChannel(options, /*spread_over_replicas=*/false);
   // A channel that shuns whoever is not serving could not ask it how it is.
   stubs->health = grpc::health::v1::Health::NewStub(plain);
-  const std::shared_ptr<grpc::Channel> channel =
+  const std::shared_ptr<grpc::Channel> spread =
       options.spread_over_replicas ? MakeChannel(options, /*spread_over_replicas=*/true) : plain;
-  stubs->attention = v1::AttentionService::NewStub(channel);
-  stubs->analysis = v1::AnalysisService::NewStub(channel);
+  stubs->attention = v1::AttentionService::NewStub(spread);
+  stubs->analysis = v1::AnalysisService::NewStub(spread);
+  stubs->layers = v1::LayerService::NewStub(spread);
   return std::unique_ptr<Client>(new Client(options, std::move(stubs)));
 }
 
@@ -160,10 +164,85 @@ absl::StatusOr<v1::GetServerInfoResponse> Client::GetServerInfo() const {
       });
 }
 
+absl::StatusOr<v1::AnalyzeHeadsResponse> Client::AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const {
+  return RunWithRetries<v1::AnalyzeHeadsResponse>(
+      [&](grpc::ClientContext* context, v1::AnalyzeHeadsResponse* response) {
+        return stubs_->analysis->AnalyzeHeads(context, request, response);
+      });
+}
+
+absl::StatusOr<v1::AblateHeadsResponse> Client::AblateHeads(const v1::AblateHeadsRequest& request) const {
+  return RunWithRetries<v1::AblateHeadsResponse>([&](grpc::ClientContext* context, v1::AblateHeadsResponse* response) {
+    return stubs_->analysis->AblateHeads(context, request, response);
+  });
+}
+
+absl::StatusOr<v1::AnalyzeCircuitsResponse> Client::AnalyzeCircuits(const v1::AnalyzeCircuitsRequest& request) const {
+  return RunWithRetries<v1::AnalyzeCircuitsResponse>(
+      [&](grpc::ClientContext* context, v1::AnalyzeCircuitsResponse* response) {
+        return stubs_->analysis->AnalyzeCircuits(context, request, response);
+      });
+}
+
 absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRequest& request) const {
   return RunWithRetries<v1::TraceStackResponse>([&](grpc::ClientContext* context, v1::TraceStackResponse* response) {
     return stubs_->analysis->TraceStack(context, request, response);
   });
+}
+
+absl::StatusOr<v1::ListLayersResponse> Client::ListLayers() const {
+  return RunWithRetries<v1::ListLayersResponse>([&](grpc::ClientContext* context, v1::ListLayersResponse* response) {
+    return stubs_->layers->ListLayers(context, {}, response);
+  });
+}
+
+absl::StatusOr<v1::GetLayerResponse> Client::GetLayer(const v1::GetLayerRequest& request) const {
+  return RunWithRetries<v1::GetLayerResponse>([&](grpc::ClientContext* context, v1::GetLayerResponse* response) {
+    return stubs_->layers->GetLayer(context, request, response);
+  });
+}
+
+absl::StatusOr<v1::DeleteLayerResponse> Client::DeleteLayer(const v1::DeleteLayerRequest& request) const {
+  return RunWithRetries<v1::DeleteLayerResponse>([&](grpc::ClientContext* context, v1::DeleteLayerResponse* response) {
+    return stubs_->layers->DeleteLayer(context, request, response);
+  });
+}
+
+absl::StatusOr<v1::PruneLayerResponse> Client::PruneLayer(const v1::PruneLayerRequest& request) const {
+  return RunWithRetries<v1::PruneLayerResponse>([&](grpc::ClientContext* context, v1::PruneLayerResponse* response) {
+    return stubs_->layers->PruneLayer(context, request, response);
+  });
+}
+
+absl::StatusOr<v1::UploadLayerResponse> Client::UploadLayer(const v1::UploadLayerHeader& header, const ReadBytes& next,
+                                                            const std::function<void(std::uint64_t)>& sent) const {
+  constexpr std::size_t kChunk = std::size_t{1} << 20;
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + deadline_));
+  if (!authorization_.empty()) context.AddMetadata("authorization", authorization_);
+  v1::UploadLayerResponse response;
+  const auto writer = stubs_->layers->UploadLayer(&context, &response);
+  v1::UploadLayerRequest message;
+  *message.mutable_header() = header;
+  absl::Status read;
+  std::uint64_t bytes = 0;
+  // A write that fails says that the server has ended the call: why, Finish tells.
+  while (writer->Write(message)) {
+    sent(bytes);
+    absl::StatusOr<std::string> chunk = next(kChunk);
+    if (!chunk.ok()) {
+      read = chunk.status();
+      context.TryCancel();
+    }
+    if (!read.ok() || chunk->empty()) break;
+    bytes += chunk->size();
+    message.set_chunk(*std::move(chunk));
+  }
+  writer->WritesDone();
+  const grpc::Status outcome = writer->Finish();
+  if (!read.ok()) return read;
+  if (!outcome.ok()) return StatusFromGrpc(outcome, context.GetServerTrailingMetadata());
+  return response;
 }
 
 absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::CheckHealth(

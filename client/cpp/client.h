@@ -7,6 +7,7 @@
 #ifndef HEADLIGHT_CLIENT_CPP_CLIENT_H_
 #define HEADLIGHT_CLIENT_CPP_CLIENT_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,7 @@
 #include "grpc/health/v1/health.pb.h"
 #include "headlight/v1/analysis_service.pb.h"
 #include "headlight/v1/attention_service.pb.h"
+#include "headlight/v1/layer_service.pb.h"
 
 namespace headlight::client {
 
@@ -68,7 +70,21 @@ class Client {
   absl::StatusOr<v1::CompareAlgorithmsResponse> CompareAlgorithms(const v1::CompareAlgorithmsRequest& request) const;
   absl::StatusOr<v1::GetDemoResponse> GetDemo() const;
   absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo() const;
+  absl::StatusOr<v1::AblateHeadsResponse> AblateHeads(const v1::AblateHeadsRequest& request) const;
   absl::StatusOr<v1::TraceStackResponse> TraceStack(const v1::TraceStackRequest& request) const;
+  absl::StatusOr<v1::AnalyzeCircuitsResponse> AnalyzeCircuits(const v1::AnalyzeCircuitsRequest& request) const;
+  absl::StatusOr<v1::AnalyzeHeadsResponse> AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const;
+
+  // Those of LayerService. With several replicas behind the address each call may reach another, and layers are of one.
+  absl::StatusOr<v1::ListLayersResponse> ListLayers() const;
+  absl::StatusOr<v1::GetLayerResponse> GetLayer(const v1::GetLayerRequest& request) const;
+  absl::StatusOr<v1::DeleteLayerResponse> DeleteLayer(const v1::DeleteLayerRequest& request) const;
+  absl::StatusOr<v1::PruneLayerResponse> PruneLayer(const v1::PruneLayerRequest& request) const;
+  // Sends a file in chunks of 1 MiB. `next` gives the bytes that follow, at most so many, and an empty text at the end;
+  // `sent` is told how many have been written so far. gRPC keeps what was sent for a retry up to max_message_bytes.
+  using ReadBytes = std::function<absl::StatusOr<std::string>(std::size_t most)>;
+  absl::StatusOr<v1::UploadLayerResponse> UploadLayer(const v1::UploadLayerHeader& header, const ReadBytes& next,
+                                                      const std::function<void(std::uint64_t)>& sent) const;
 
   // What grpc.health.v1 says of a service; "" is the server as a whole. SERVICE_UNKNOWN where the server does not know
   // it. Not retried: the answer is about now.

@@ -184,6 +184,37 @@ absl::StatusOr<Ticket> Admission::Admit(const CallCost& cost, Priority priority,
   return Ticket(std::move(held), memory_, control);
 }
 
+absl::StatusOr<std::shared_ptr<void>> Admission::Hold(std::int64_t bytes, absl::string_view field) {
+  CallCost cost;
+  cost.bytes = bytes;
+  cost.field = field;
+  // Made before it counts, so that nothing can fail once it does.
+  auto held = std::make_unique<std::int64_t>(0);
+  std::int64_t* const counted = held.get();
+  std::shared_ptr<void> hold(held.release(), [this](void* given) {
+    const std::unique_ptr<std::int64_t> back(static_cast<std::int64_t*>(given));
+    const absl::MutexLock lock(&mutex_);
+    reserved_bytes_ -= *back;
+  });
+  Quote quote;
+  absl::Status refused;
+  {
+    const absl::MutexLock lock(&mutex_);
+    const std::int64_t budget = options_.memory_budget_bytes;
+    if (budget > 0 && bytes > budget) quote.decision = Decision::kTooExpensive;
+    if (budget > 0 && bytes <= budget && reserved_bytes_ + bytes > budget) quote.decision = Decision::kMemory;
+    if (quote.decision == Decision::kAdmitted) {
+      *counted = bytes;
+      reserved_bytes_ += bytes;
+    } else {
+      refused = Refuse(cost, quote, absl::Now(), absl::InfiniteFuture());
+    }
+  }
+  if (refused.ok()) return hold;
+  Tell(quote.decision);
+  return refused;
+}
+
 void Admission::GiveBack(Calls::iterator call) {
   const absl::MutexLock lock(&mutex_);
   reserved_bytes_ -= call->cost.bytes;

@@ -13,6 +13,7 @@
 #include "absl/random/random.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/admission/cost.h"
@@ -65,6 +66,11 @@ class Admission {
   //   than half of that), max_calls are under way, the memory budget has no room, or the cgroup is under pressure.
   absl::StatusOr<Ticket> Admit(const CallCost& cost, Priority priority, absl::Time deadline);
 
+  // Takes memory out of the budget beyond any call, until what is returned is gone: layers that the server holds. 0:
+  // OK. Errors: INVALID_ARGUMENT, REQUEST_TOO_EXPENSIVE of `field`: more than the budget; RESOURCE_EXHAUSTED,
+  // SERVER_OVERLOADED with a retry delay: the budget has no room now.
+  absl::StatusOr<std::shared_ptr<void>> Hold(std::int64_t bytes, absl::string_view field);
+
   // What Admit would say to a call without a deadline.
   Quote Predict(const CallCost& cost, Priority priority) const;
 
@@ -73,6 +79,7 @@ class Admission {
   // Under way now, and admitted since the start.
   std::int64_t calls() const;
   std::int64_t admitted() const { return admitted_.load(std::memory_order_relaxed); }
+  // By calls, and held beyond them.
   std::int64_t reserved_bytes() const;
   // Seconds that the pool would take to end all that is under way.
   double backlog_seconds() const;

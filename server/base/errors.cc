@@ -135,6 +135,9 @@ absl::Status Violations::ToStatus() const {
 absl::Status RenameFields(const absl::Status& status, absl::string_view from, absl::string_view to) {
   if (status.ok()) return status;
   ErrorDetails details = DetailsOf(status);
+  if (details.violations.empty() && absl::StartsWith(status.message(), from)) {
+    return MakeError(status.code(), absl::StrCat(to, status.message().substr(from.size())), details);
+  }
   if (details.violations.empty()) return status;
   for (Violation& v : details.violations) {
     if (absl::StartsWith(v.field, from)) v.field = Clean(absl::StrCat(to, v.field.substr(from.size())));

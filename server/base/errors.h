@@ -80,7 +80,7 @@ class Violations {
 // A status with details attached.
 absl::Status MakeError(absl::StatusCode code, absl::string_view message, const ErrorDetails& details);
 
-// The same status with field paths that begin with `from` beginning with `to`.
+// The same status with field paths that begin with `from` beginning with `to`; without violations its message likewise.
 absl::Status RenameFields(const absl::Status& status, absl::string_view from, absl::string_view to);
 
 // The details of a status; for one without, the reason follows from its code.

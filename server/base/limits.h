@@ -30,8 +30,9 @@ struct Limits {
   std::int64_t max_receive_bytes = std::int64_t{128} << 20;
   std::int64_t max_response_bytes = std::int64_t{256} << 20;
   std::int64_t max_metadata_bytes = 8192;
-  std::int64_t max_concurrent_streams = 256;  // calls at once on one connection; more wait at the client
-  std::int64_t max_calls = 1024;              // at once
+  std::int64_t max_layer_bytes = std::int64_t{1} << 30;  // of a file of layers
+  std::int64_t max_concurrent_streams = 256;             // calls at once on one connection; more wait at the client
+  std::int64_t max_calls = 1024;                         // at once
   std::int64_t max_call_milliseconds = 30'000;
   std::int64_t max_wait_milliseconds = 1000;
   std::int64_t max_memory_bytes = 0;                         // of all calls together; 0: no bound
@@ -63,6 +64,7 @@ struct Limits {
             {"max_receive_bytes", max_receive_bytes},
             {"max_response_bytes", max_response_bytes},
             {"max_metadata_bytes", max_metadata_bytes},
+            {"max_layer_bytes", max_layer_bytes},
             {"max_concurrent_streams", max_concurrent_streams},
             {"max_calls", max_calls},
             {"max_call_milliseconds", max_call_milliseconds},

@@ -136,6 +136,24 @@ void SubtractDistanceT(float* row, std::int64_t n, float slope, float first, flo
   });
 }
 
+double DotInDoubleT(const float* a, const float* b, std::int64_t n) {
+  const hn::ScalableTag<double> wide;
+  const hn::Rebind<float, decltype(wide)> narrow;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(wide));
+  const auto load = [&](const float* from) HWY_ATTR { return hn::PromoteTo(wide, hn::LoadU(narrow, from)); };
+  // Two sums: one would wait for itself.
+  auto even = hn::Zero(wide);
+  auto odd = hn::Zero(wide);
+  std::int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    even = hn::MulAdd(load(a + i), load(b + i), even);
+    odd = hn::MulAdd(load(a + i + lanes), load(b + i + lanes), odd);
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(wide, hn::Add(even, odd)));
+  for (; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return sum;
+}
+
 std::int64_t FirstNonFiniteT(const float* row, std::int64_t n) {
   // x - x is 0 for a finite x and NaN otherwise, and NaN stays in a sum.
   auto trace = hn::Zero(Tag());
@@ -176,6 +194,7 @@ HWY_EXPORT(ScaleIntoT);
 HWY_EXPORT(AddRowT);
 HWY_EXPORT(AddScaledRowT);
 HWY_EXPORT(SubtractDistanceT);
+HWY_EXPORT(DotInDoubleT);
 HWY_EXPORT(FirstNonFiniteT);
 
 float RowMax(const float* row, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(RowMaxT)(row, n); }
@@ -216,6 +235,10 @@ void AddScaledRow(float* row, const float* other, std::int64_t n, float factor) 
 
 void SubtractDistance(float* row, std::int64_t n, float slope, float first, float base) {
   HWY_DYNAMIC_DISPATCH(SubtractDistanceT)(row, n, slope, first, base);
+}
+
+double DotInDouble(const float* a, const float* b, std::int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(DotInDoubleT)(a, b, n);
 }
 
 std::int64_t FirstNonFinite(const float* row, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(FirstNonFiniteT)(row, n); }

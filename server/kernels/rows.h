@@ -50,6 +50,9 @@ struct RowMoments {
 };
 RowMoments ExpMoments(const float* row, const float* distances, std::int64_t n, float shift);
 
+// Sum of a[i] x b[i] in double.
+double DotInDouble(const float* a, const float* b, std::int64_t n);
+
 // The index of the first NaN or infinity, n where there is none.
 std::int64_t FirstNonFinite(const float* row, std::int64_t n);
 

@@ -190,7 +190,12 @@ bool CheckNamedWidths(Checker& c, const LayerForm& layer) {
     return false;
   };
   const bool embeddings = fits("self_attention.embeddings.shape", p.width, *layer.query);
-  if (!p.has_context) return embeddings;
+  if (!p.has_context) {
+    const std::int64_t rows = layer.key->shape[0];
+    if (rows == layer.query->shape[0]) return embeddings;
+    c.Report("self_attention.context", "nothing", absl::StrCat("a context of width ", rows, ", as the layer has it"));
+    return false;
+  }
   return fits("self_attention.context.shape", p.context_width, *layer.key) && embeddings;
 }
 

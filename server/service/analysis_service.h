@@ -15,8 +15,15 @@ class AnalysisService final : public v1::AnalysisService::CallbackService {
   // Both outlive every call.
   AnalysisService(Shared& shared, const Door& door) : shared_(shared), door_(door) {}
 
+  grpc::ServerUnaryReactor* AblateHeads(grpc::CallbackServerContext* context, const v1::AblateHeadsRequest* request,
+                                        v1::AblateHeadsResponse* response) override;
   grpc::ServerUnaryReactor* TraceStack(grpc::CallbackServerContext* context, const v1::TraceStackRequest* request,
                                        v1::TraceStackResponse* response) override;
+  grpc::ServerUnaryReactor* AnalyzeCircuits(grpc::CallbackServerContext* context,
+                                            const v1::AnalyzeCircuitsRequest* request,
+                                            v1::AnalyzeCircuitsResponse* response) override;
+  grpc::ServerUnaryReactor* AnalyzeHeads(grpc::CallbackServerContext* context, const v1::AnalyzeHeadsRequest* request,
+                                         v1::AnalyzeHeadsResponse* response) override;
 
  private:
   Shared& shared_;

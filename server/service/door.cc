@@ -23,6 +23,25 @@ absl::Status Unauthenticated(absl::string_view message) {
   return MakeError(absl::StatusCode::kUnauthenticated, message, details);
 }
 
+absl::Status Denied(absl::string_view message) {
+  ErrorDetails details;
+  details.reason = ErrorReason::kPermissionDenied;
+  return MakeError(absl::StatusCode::kPermissionDenied, message, details);
+}
+
+// The bearer token of a call; empty where there is none.
+absl::string_view TokenIn(const grpc::ServerContextBase& context) {
+  const auto& metadata = context.client_metadata();
+  const auto entry = metadata.find("authorization");
+  // Of two, another reader could take the other.
+  if (entry == metadata.end() || metadata.count("authorization") != 1) return {};
+  absl::string_view value = ViewOf(entry->second);
+  constexpr absl::string_view kScheme = "Bearer ";
+  if (!absl::StartsWithIgnoreCase(value, kScheme)) return {};
+  value.remove_prefix(kScheme.size());
+  return value;
+}
+
 class Doorkeeper final : public grpc::experimental::Interceptor {
  public:
   Doorkeeper(const Door& door, grpc::ServerContextBase* context) : door_(door), context_(context) {}
@@ -63,8 +82,8 @@ class DoorkeeperFactory final : public grpc::experimental::ServerInterceptorFact
 
 }  // namespace
 
-Door::Door(const Reloaded<TokenSet>* tokens, std::vector<std::string> client_names)
-    : tokens_(tokens), client_names_(std::move(client_names)) {}
+Door::Door(const Reloaded<TokenSet>* tokens, std::vector<std::string> client_names, UploadRules uploads)
+    : tokens_(tokens), client_names_(std::move(client_names)), uploads_(uploads) {}
 
 absl::Status Door::Check(const grpc::ServerContextBase& context) const {
   if (!asks() || HasName(context) || HasToken(context)) return absl::OkStatus();
@@ -74,15 +93,19 @@ absl::Status Door::Check(const grpc::ServerContextBase& context) const {
 
 bool Door::HasToken(const grpc::ServerContextBase& context) const {
   if (tokens_ == nullptr) return false;
-  const auto& metadata = context.client_metadata();
-  const auto entry = metadata.find("authorization");
-  // Of two, another reader could take the other.
-  if (entry == metadata.end() || metadata.count("authorization") != 1) return false;
-  absl::string_view value = ViewOf(entry->second);
-  constexpr absl::string_view kScheme = "Bearer ";
-  if (!absl::StartsWithIgnoreCase(value, kScheme)) return false;
-  value.remove_prefix(kScheme.size());
-  return tokens_->current()->Holds(value);
+  const absl::string_view token = TokenIn(context);
+  if (token.empty()) return false;
+  return tokens_->current()->Holds(token) || (uploads_.tokens != nullptr && uploads_.tokens->current()->Holds(token));
+}
+
+absl::Status Door::CheckUpload(const grpc::ServerContextBase& context) const {
+  if (!uploads_.allowed) return Denied("this server takes no layers: it was started without --allow-layer-uploads");
+  if (uploads_.tokens == nullptr) {
+    if (!asks()) return absl::OkStatus();
+    return Denied("nobody may change layers: the server asks who calls, and was started without --upload-token-file");
+  }
+  if (uploads_.tokens->current()->Holds(TokenIn(context))) return absl::OkStatus();
+  return Denied("only bearers of a token of --upload-token-file may change layers");
 }
 
 bool Door::HasName(const grpc::ServerContextBase& context) const {

@@ -15,18 +15,28 @@
 
 namespace headlight {
 
+// Who may change the layers that the server holds.
+struct UploadRules {
+  bool allowed = false;                        // at all
+  const Reloaded<TokenSet>* tokens = nullptr;  // outlives the door; whose bearers may, and nobody else
+};
+
 // Thread-safe.
 class Door {
  public:
   // A call may pass with one of the tokens, as "authorization: Bearer TOKEN", or with a verified client certificate
-  // whose common name or a subject alternative name is one of `client_names`. Neither tokens (nullptr) nor names: every
-  // call may. `tokens` outlives the door.
-  Door(const Reloaded<TokenSet>* tokens, std::vector<std::string> client_names);
+  // whose common name or a subject alternative name is one of `client_names`. Tokens for uploads open it too. Neither
+  // tokens (nullptr) nor names: every call may. `tokens` outlives the door.
+  Door(const Reloaded<TokenSet>* tokens, std::vector<std::string> client_names, UploadRules uploads = {});
 
   bool asks() const { return tokens_ != nullptr || !client_names_.empty(); }
 
   // OK, or UNAUTHENTICATED with the reason of the same name.
   absl::Status Check(const grpc::ServerContextBase& context) const;
+
+  // Whether a call that may enter may upload, prune and delete layers. With tokens for uploads their bearers may;
+  // without, everybody may where the door asks nobody. OK, or PERMISSION_DENIED with the reason of the same name.
+  absl::Status CheckUpload(const grpc::ServerContextBase& context) const;
 
  private:
   bool HasToken(const grpc::ServerContextBase& context) const;
@@ -34,6 +44,7 @@ class Door {
 
   const Reloaded<TokenSet>* tokens_;
   const std::vector<std::string> client_names_;
+  const UploadRules uploads_;
 };
 
 // Keeps the door of services that are not ours, such as reflection; those of `own_package` ("headlight.v1")

@@ -26,7 +26,7 @@ void RefuseIgnoredVariables(const CLI::App& app) {
 void RefuseEmptySecrets(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string name = option->get_name();
-    if (name.rfind("--tls-", 0) != 0 && name.rfind("--auth-", 0) != 0) continue;
+    if (name.rfind("--tls-", 0) != 0 && name.rfind("--auth-", 0) != 0 && name.rfind("--upload-", 0) != 0) continue;
     const char* value = option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
     if (value != nullptr && *value == '\0') {
       throw CLI::ValidationError(name, option->get_envname() + " is set and empty; unset it to go without");
@@ -135,6 +135,21 @@ void AddSwitches(ServerOptions& options, CLI::App& app) {
       ->envname("HEADLIGHT_REUSE_PORT");
 }
 
+void AddLayerFlags(ServerOptions& options, CLI::App& app) {
+  app.add_option("--layers", options.layers, "folder whose *.safetensors files are loaded at the start")
+      ->default_str("")
+      ->envname("HEADLIGHT_LAYERS");
+  app.add_flag("--allow-layer-uploads", options.transport.allow_layer_uploads,
+               "let callers upload, prune and delete layers")
+      ->envname("HEADLIGHT_ALLOW_LAYER_UPLOADS");
+  app.add_option("--upload-token-file", options.transport.upload_token_file,
+                 "bearer tokens, as in --auth-token-file, without which nobody may change layers")
+      ->envname("HEADLIGHT_UPLOAD_TOKEN_FILE");
+  app.add_option("--max-layer-bytes", options.limits.max_layer_bytes, "largest file of layers")
+      ->envname("HEADLIGHT_MAX_LAYER_BYTES")
+      ->check(CLI::Range(std::int64_t{1024}, std::int64_t{1} << 40));
+}
+
 void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--max-call-seconds", options.max_call_seconds, "calls predicted to compute longer are refused")
       ->envname("HEADLIGHT_MAX_CALL_SECONDS")
@@ -175,6 +190,7 @@ void AddFlags(ServerOptions& options, CLI::App& app) {
       ->envname("HEADLIGHT_CPU_TARGET");
   AddSwitches(options, app);
   AddTlsFlags(options.transport, app);
+  AddLayerFlags(options, app);
   AddConnectionFlags(options, app);
   app.add_option("--max-receive-bytes", options.limits.max_receive_bytes, "largest request message")
       ->envname("HEADLIGHT_MAX_RECEIVE_BYTES")

@@ -15,6 +15,17 @@ class LayerService final : public v1::LayerService::CallbackService {
   // Both outlive every call.
   LayerService(Shared& shared, const Door& door) : shared_(shared), door_(door) {}
 
+  grpc::ServerReadReactor<v1::UploadLayerRequest>* UploadLayer(grpc::CallbackServerContext* context,
+                                                               v1::UploadLayerResponse* response) override;
+  grpc::ServerUnaryReactor* PruneLayer(grpc::CallbackServerContext* context, const v1::PruneLayerRequest* request,
+                                       v1::PruneLayerResponse* response) override;
+  grpc::ServerUnaryReactor* ListLayers(grpc::CallbackServerContext* context, const v1::ListLayersRequest* request,
+                                       v1::ListLayersResponse* response) override;
+  grpc::ServerUnaryReactor* GetLayer(grpc::CallbackServerContext* context, const v1::GetLayerRequest* request,
+                                     v1::GetLayerResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteLayer(grpc::CallbackServerContext* context, const v1::DeleteLayerRequest* request,
+                                        v1::DeleteLayerResponse* response) override;
+
  private:
   Shared& shared_;
   const Door& door_;

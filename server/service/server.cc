@@ -32,7 +32,7 @@
 #include "server/faults/fault.h"
 #include "server/host/cgroup.h"
 #include "server/kernels/cpu_target.h"
-#include "server/layers/demo.h"
+#include "server/layers/load.h"
 #include "server/service/analysis_service.h"
 #include "server/service/attention_service.h"
 #include "server/service/encode.h"
@@ -145,6 +145,8 @@ class Process {
     sources.workers = [this] { return pool_.workers(); };
     sources.workers_busy = [this] { return pool_.busy(); };
     sources.worker_busy_seconds = [this] { return pool_.busy_seconds(); };
+    sources.layers = [this] { return static_cast<std::int64_t>(layers_.layers().size()); };
+    sources.layer_bytes = [this] { return layers_.bytes(); };
     sources.ready = [this] { return ready_.load(); };
     sources.draining = [this] { return draining_.load(); };
     sources.tls_certificate_expiry = [this] { return transport_.certificate_expiry(); };
@@ -153,6 +155,7 @@ class Process {
 
   absl::Status StartGrpc();
   absl::Status StartHttp();
+  absl::Status LoadLayers();
   void SetReady(bool ready);
   absl::Status RunOwn(const v1::AttendRequest& request, AttendCall& call);
   void WarmUp();
@@ -314,7 +317,18 @@ StatusFacts Process::Facts() const {
           transport_.door().asks(), started_};
 }
 
+absl::Status Process::LoadLayers() {
+  if (options_.layers.empty()) return absl::OkStatus();
+  const absl::Status loaded = LoadFolder(
+      options_.layers, options_.limits, [this](std::int64_t bytes) { return admission_.Hold(bytes, "layers"); },
+      layers_);
+  if (!loaded.ok()) return absl::Status(loaded.code(), absl::StrCat("--layers: ", loaded.message()));
+  spdlog::info("{} layers from {}", layers_.layers().size(), options_.layers);
+  return absl::OkStatus();
+}
+
 absl::Status Process::Start() {
+  if (absl::Status status = LoadLayers(); !status.ok()) return status;
   if (absl::Status status = StartHttp(); !status.ok()) return status;
   if (absl::Status status = StartGrpc(); !status.ok()) return status;
   grpc_->GetHealthCheckService()->SetServingStatus(false);

@@ -18,6 +18,7 @@ struct ServerOptions {
   int threads = 0;                                        // 0: what the cgroup and the affinity allow
   std::string cpu_target;                                 // empty: the best
   bool reflection = true;
+  std::string layers;                // a folder of files; empty: none
   double drain_delay_seconds = 0;    // still serving, but not ready
   double drain_timeout_seconds = 0;  // what is not done then is cut off; 0: max_call_seconds + 5
   double max_call_seconds = 30;      // of computing; calls that are predicted to take longer are refused

@@ -38,6 +38,15 @@ void Look(Reloaded<Value>* files, absl::string_view what) {
   }
 }
 
+// Null where there is no such file.
+absl::StatusOr<std::unique_ptr<Reloaded<TokenSet>>> LoadTokens(absl::string_view flag, const std::string& path) {
+  if (path.empty()) return nullptr;
+  auto loaded = Reloaded<TokenSet>::Load(
+      {path}, [](const std::vector<std::string>& contents) { return TokenSet::Parse(contents.front()); });
+  if (!loaded.ok()) return Named(flag, loaded.status());
+  return loaded;
+}
+
 void SetCompression(bool taken, grpc::ServerBuilder* builder) {
   builder->SetDefaultCompressionAlgorithm(GRPC_COMPRESS_NONE);
   if (taken) return;
@@ -59,26 +68,25 @@ absl::StatusOr<std::unique_ptr<Transport>> Transport::Create(const TransportOpti
     if (!loaded.ok()) return Named("--tls-certificate", loaded.status());
     identity = *std::move(loaded);
   }
-  std::unique_ptr<Reloaded<TokenSet>> tokens;
-  if (!options.auth_token_file.empty()) {
-    auto loaded = Reloaded<TokenSet>::Load({options.auth_token_file}, [](const std::vector<std::string>& contents) {
-      return TokenSet::Parse(contents.front());
-    });
-    if (!loaded.ok()) return Named("--auth-token-file", loaded.status());
-    tokens = *std::move(loaded);
-  }
-  return std::unique_ptr<Transport>(new Transport(options, std::move(identity), std::move(tokens)));
+  auto tokens = LoadTokens("--auth-token-file", options.auth_token_file);
+  if (!tokens.ok()) return tokens.status();
+  auto upload_tokens = LoadTokens("--upload-token-file", options.upload_token_file);
+  if (!upload_tokens.ok()) return upload_tokens.status();
+  return std::unique_ptr<Transport>(
+      new Transport(options, std::move(identity), *std::move(tokens), *std::move(upload_tokens)));
 }
 
 Transport::Transport(const TransportOptions& options, std::unique_ptr<Reloaded<TlsIdentity>> identity,
-                     std::unique_ptr<Reloaded<TokenSet>> tokens)
+                     std::unique_ptr<Reloaded<TokenSet>> tokens, std::unique_ptr<Reloaded<TokenSet>> upload_tokens)
     : options_(options),
       identity_(std::move(identity)),
       tokens_(std::move(tokens)),
-      door_(tokens_.get(), options.auth_client_names) {
+      upload_tokens_(std::move(upload_tokens)),
+      door_(tokens_.get(), options.auth_client_names, {options.allow_layer_uploads, upload_tokens_.get()}) {
   // Before there is a builder.
   if (options.channelz) grpc::channelz::experimental::InitChannelzService();
-  if (identity_ != nullptr || tokens_ != nullptr) watcher_ = std::thread([this] { Watch(); });
+  if (identity_ != nullptr || tokens_ != nullptr || upload_tokens_ != nullptr)
+    watcher_ = std::thread([this] { Watch(); });
 }
 
 Transport::~Transport() {
@@ -90,6 +98,7 @@ void Transport::Watch() {
   while (!stop_.WaitForNotificationWithTimeout(kLook)) {
     Look(identity_.get(), "the TLS certificate");
     Look(tokens_.get(), "the file of tokens");
+    Look(upload_tokens_.get(), "the file of tokens for uploads");
   }
 }
 
@@ -128,7 +137,7 @@ void Transport::Configure(const Limits& limits, grpc::ServerBuilder* builder) {
 
 std::shared_ptr<grpc::ServerCredentials> Transport::CredentialsFor(const std::string& address) {
   if (identity_ == nullptr || absl::StartsWith(address, "unix:")) {
-    if (tokens_ != nullptr && !absl::StartsWith(address, "unix:")) {
+    if ((tokens_ != nullptr || upload_tokens_ != nullptr) && !absl::StartsWith(address, "unix:")) {
       spdlog::warn("tokens come over {} without TLS: whoever is on the way can read them", address);
     }
     return grpc::InsecureServerCredentials();

@@ -28,6 +28,8 @@ struct TransportOptions {
   std::string tls_client_ca;
   std::string auth_token_file;
   std::vector<std::string> auth_client_names;
+  bool allow_layer_uploads = false;
+  std::string upload_token_file;
   double max_connection_age_seconds = 300;  // then clients are asked to connect anew
   std::optional<double>
       max_connection_age_grace_seconds;  // what is under way then may take; else the longest call + 5 s
@@ -60,12 +62,13 @@ class Transport {
 
  private:
   Transport(const TransportOptions& options, std::unique_ptr<Reloaded<TlsIdentity>> identity,
-            std::unique_ptr<Reloaded<TokenSet>> tokens);
+            std::unique_ptr<Reloaded<TokenSet>> tokens, std::unique_ptr<Reloaded<TokenSet>> upload_tokens);
   void Watch();
 
   const TransportOptions options_;
   const std::unique_ptr<Reloaded<TlsIdentity>> identity_;
   const std::unique_ptr<Reloaded<TokenSet>> tokens_;
+  const std::unique_ptr<Reloaded<TokenSet>> upload_tokens_;
   const Door door_;
   std::vector<std::shared_ptr<grpc::ServerCredentials>> credentials_;
   absl::Notification stop_;

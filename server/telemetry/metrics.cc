@@ -32,6 +32,8 @@ using Axes = std::vector<Axis>;
 
 using Collectables = std::vector<const prometheus::Collectable*>;
 
+using Series = std::vector<prometheus::Labels>;
+
 // A family with one series for every combination of its axes.
 template <typename Metric>
 class Labelled {
@@ -39,27 +41,24 @@ class Labelled {
   // Adds itself to `all`. `args` make each metric.
   template <typename... Args>
   Labelled(Collectables& all, const char* name, const char* help, const Axes& axes, const Args&... args)
-      : family_(name, help, {}) {
-    std::vector<prometheus::Labels> combinations(1);
+      : Labelled(all, name, help, Series(1), axes, args...) {}
+
+  // Likewise, each of `series` being a value of a first axis.
+  template <typename... Args>
+  Labelled(Collectables& all, const char* name, const char* help, Series series, const Axes& axes, const Args&... args)
+      : family_(name, help, {}), sizes_{series.size()} {
     for (const Axis& axis : axes) {
-      std::vector<prometheus::Labels> longer;
-      for (const prometheus::Labels& combination : combinations) {
+      Series longer;
+      for (const prometheus::Labels& combination : series) {
         for (const std::string& value : axis.values) {
           longer.push_back(combination);
           longer.back()[axis.label] = value;
         }
       }
-      combinations = std::move(longer);
+      series = std::move(longer);
       sizes_.push_back(axis.values.size());
     }
-    for (const prometheus::Labels& combination : combinations) metrics_.push_back(&family_.Add(combination, args...));
-    all.push_back(&family_);
-  }
-
-  // One series for each of these labels, of one axis whose index is theirs.
-  Labelled(Collectables& all, const char* name, const char* help, const std::vector<prometheus::Labels>& series)
-      : family_(name, help, {}), sizes_{series.size()} {
-    for (const prometheus::Labels& labels : series) metrics_.push_back(&family_.Add(labels));
+    for (const prometheus::Labels& labels : series) metrics_.push_back(&family_.Add(labels, args...));
     all.push_back(&family_);
   }
 
@@ -104,27 +103,29 @@ std::vector<std::string> NamesOfLimits(const Limits& limits) {
   return names;
 }
 
-Axes OfCalls() {
-  std::vector<std::string> methods;
-  for (int i = 0; i < kMethods; ++i) methods.emplace_back(NameOf(static_cast<Method>(i)));
-  return {{"grpc_type", {"unary"}},
-          {"grpc_service", {"headlight.v1.AttentionService"}},
-          {"grpc_method", std::move(methods)}};
+// One for each method, of the service that has it.
+Series OfCalls() {
+  Series series;
+  for (int i = 0; i < kMethods; ++i) {
+    const auto method = static_cast<Method>(i);
+    series.push_back({{"grpc_type", method == Method::kUploadLayer ? "client_stream" : "unary"},
+                      {"grpc_service", std::string(ServiceOf(method))},
+                      {"grpc_method", std::string(NameOf(method))}});
+  }
+  return series;
 }
 
-Axes OfCallsAndCodes() {
-  Axes axes = OfCalls();
-  axes.push_back({"grpc_code",
-                  {"OK", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-                   "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange",
-                   "Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated"}});
-  return axes;
+Axes OfCodes() {
+  return {{"grpc_code",
+           {"OK", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
+            "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
+            "Internal", "Unavailable", "DataLoss", "Unauthenticated"}}};
 }
 constexpr int kCodes = 17;
 
 // A refusal by its reason.
-std::vector<prometheus::Labels> OfDecisions() {
-  std::vector<prometheus::Labels> series{{{"decision", "admitted"}, {"reason", "none"}}};
+Series OfDecisions() {
+  Series series{{{"decision", "admitted"}, {"reason", "none"}}};
   for (int i = 1; i < kDecisions; ++i) {
     series.push_back({{"decision", "refused"}, {"reason", std::string(NameOf(static_cast<Decision>(i)))}});
   }
@@ -189,10 +190,10 @@ struct Metrics::Table {
   const MetricSources sources;
   Collectables all;
 
-  Counters started{all, "grpc_server_started_total", "Calls started.", OfCalls()};
-  Counters handled{all, "grpc_server_handled_total", "Calls ended, by status.", OfCallsAndCodes()};
-  Histograms handling{all, "grpc_server_handling_seconds", "Time from a call's arrival to its status.", OfCalls(),
-                      Seconds()};
+  Counters started{all, "grpc_server_started_total", "Calls started.", OfCalls(), Axes{}};
+  Counters handled{all, "grpc_server_handled_total", "Calls ended, by status.", OfCalls(), OfCodes()};
+  Histograms handling{
+      all, "grpc_server_handling_seconds", "Time from a call's arrival to its status.", OfCalls(), Axes{}, Seconds()};
 
   Histograms stage{all, "headlight_stage_seconds", "Time in one stage of a call.",
                    Axes{{"stage", NamesOf<Stage>(kStages)}}, Seconds()};
@@ -216,11 +217,14 @@ struct Metrics::Table {
                   OfStagesAndCauses()};
   Histograms cancel_latency{all, "headlight_cancel_latency_seconds",
                             "Time from a client's cancel to the end of its call's work.", Axes{}, Seconds()};
-  Counters admission{all, "headlight_admission_total", "Calls admitted, and refused by reason.", OfDecisions()};
+  Counters admission{all, "headlight_admission_total", "Calls admitted, and refused by reason.", OfDecisions(), Axes{}};
   Histograms queue_wait{all, "headlight_queue_wait_seconds", "Time from admission to the first unit of work.", Axes{},
                         Seconds()};
   Histograms estimate_ratio{all, "headlight_cost_estimate_ratio", "What calls took, divided by what was estimated.",
                             Axes{OfAlgorithms()}, Ratios()};
+
+  Counters uploads{all, "headlight_layer_uploads_total", "Uploads of layers that ended, by outcome.",
+                   Axes{{"outcome", {"stored", "known", "refused", "aborted"}}}};
 
   Gauges build_info{all, "headlight_build_info", "What runs here, always 1.",
                     Axes{{"version", {build.version}},
@@ -251,6 +255,10 @@ struct Metrics::Table {
        [this] { return static_cast<double>(sources.reserved_bytes()); }},
       {"headlight_memory_budget_bytes", "Memory that all calls together may take; 0: no bound.", MetricType::Gauge,
        [this] { return static_cast<double>(sources.memory_budget_bytes); }},
+      {"headlight_layers", "Layers that the server holds.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.layers()); }},
+      {"headlight_layer_bytes", "Memory of layers and stacks that the server holds.", MetricType::Gauge,
+       [this] { return static_cast<double>(sources.layer_bytes()); }},
       {"headlight_ready", "Whether calls are taken, 1 or 0.", MetricType::Gauge, sources.ready},
       {"headlight_draining", "Whether the server was told to stop, 1 or 0.", MetricType::Gauge, sources.draining},
       {"headlight_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires; 0 without TLS.",
@@ -292,6 +300,8 @@ void Metrics::Cancelled(Stage stage, CancelCause cause, double wasted_flops) {
 void Metrics::CancelTook(double seconds) { table_->cancel_latency.At().Observe(seconds); }
 
 void Metrics::Estimated(AlgorithmLabel algorithm, double ratio) { table_->estimate_ratio.At(algorithm).Observe(ratio); }
+
+void Metrics::Uploaded(UploadOutcome outcome) { table_->uploads.At(outcome).Increment(); }
 
 void Metrics::Attended(const AttendRecord& record) {
   for (int i = 0; i < kStages; ++i) {

@@ -49,7 +49,13 @@ constexpr absl::string_view NameOf(Method method) {
       "AnalyzeHeads", "AblateHeads",   "AnalyzeCircuits",   "TraceStack"};
   return kNames[static_cast<std::size_t>(method)];
 }
+constexpr absl::string_view ServiceOf(Method method) {
+  if (method >= Method::kAnalyzeHeads) return "headlight.v1.AnalysisService";
+  return method >= Method::kUploadLayer ? "headlight.v1.LayerService" : "headlight.v1.AttentionService";
+}
 enum class AlgorithmLabel : std::uint8_t { kNaive, kFlash };
+// What became of an upload of layers.
+enum class UploadOutcome : std::uint8_t { kStored, kKnown, kRefused, kAborted };
 enum class CancelCause : std::uint8_t { kClient, kDeadline };
 
 // The labels of headlight_build_info.
@@ -74,6 +80,7 @@ struct MetricSources {
   std::function<std::int64_t()> calls;             // admitted and not yet ended
   std::function<double()> backlog_seconds;
   std::function<std::int64_t()> reserved_bytes;
+  std::function<std::int64_t()> layers, layer_bytes;  // that the server holds, and their memory
   // What bounds them; fixed.
   std::int64_t max_calls = 0;
   double max_wait_seconds = 0;
@@ -130,6 +137,9 @@ class Metrics {
 
   // A call took `ratio` times what was estimated.
   void Estimated(AlgorithmLabel algorithm, double ratio);
+
+  // An upload ended.
+  void Uploaded(UploadOutcome outcome);
 
   // An attention was computed.
   void Attended(const AttendRecord& record);

@@ -158,6 +158,22 @@ TEST_F(AdmissionTest, BoundsCallsAndMemory) {
   EXPECT_TRUE(Admit(Taking(0.001)).ok());
 }
 
+TEST_F(AdmissionTest, WhatIsHeldBeyondCallsIsTakenFromTheirBudget) {
+  auto held = admission_.Hold(700, "chunk");
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(admission_.reserved_bytes(), 700);
+  EXPECT_EQ(admission_.calls(), 0);
+  ExpectOverloaded(Admit(Taking(0.1, 400)).status(), "memory");
+  ExpectOverloaded(admission_.Hold(301, "chunk").status(), "memory");
+  const absl::Status never = admission_.Hold(1001, "chunk").status();
+  EXPECT_EQ(DetailsOf(never).reason, ErrorReason::kRequestTooExpensive);
+  EXPECT_EQ(DetailsOf(never).violations.at(0).field, "chunk");
+  EXPECT_EQ(admission_.reserved_bytes(), 700);
+  held->reset();
+  EXPECT_EQ(admission_.reserved_bytes(), 0);
+  EXPECT_TRUE(Admit(Taking(0.1, 400)).ok());
+}
+
 TEST_F(AdmissionTest, ShedsBatchFirstUnderPressure) {
   admission_.SetPressure(MemoryPressure::kShedBatch);
   ExpectOverloaded(Admit(Taking(0.001), Priority::kBatch).status(), "memory_pressure");

@@ -107,6 +107,7 @@ HEADERS = {
     "gRPC": ["grpcpp/grpcpp.h", "grpc/grpc.h", "headlight/v1/attention_service.grpc.pb.h"],
     "Prometheus": ["prometheus/registry.h"],
     "Highway": ["hwy/highway.h"],
+    "Eigen": ["Eigen/Core"],
     "oneDNN": ["oneapi/dnnl/dnnl.hpp", "dnnl.hpp"],
     "OpenMP": ["omp.h"],
     "spdlog": ["spdlog/spdlog.h"],
@@ -115,6 +116,7 @@ HEADERS = {
     "httplib": ["httplib.h"],
 }
 PACKAGES = {  # of the files that may include any
+    "server/analysis/a.cc": ["Eigen"],
     "server/kernels/a.cc": ["Highway"],
     "server/kernels/matmul.cc": ["Highway", "oneDNN", "OpenMP"],
     "server/telemetry/a.cc": ["Prometheus", "nlohmann"],

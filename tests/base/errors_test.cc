@@ -18,10 +18,10 @@ using testing::UnorderedElementsAre;
 TEST(ErrorReason, HasANameOfItsOwn) {
   std::set<std::string> names;
   for (int i = 0; i < kErrorReasons; ++i) names.insert(std::string(NameOf(static_cast<ErrorReason>(i))));
-  EXPECT_EQ(names,
-            (std::set<std::string>{"INVALID_REQUEST", "REQUEST_TOO_EXPENSIVE", "RESPONSE_TOO_LARGE", "LAYER_NOT_FOUND",
-                                   "SERVER_OVERLOADED", "DEADLINE_EXCEEDED", "DRAINING", "NOT_READY", "DRAIN_ABORTED",
-                                   "NOT_IMPLEMENTED", "CANCELLED", "INTERNAL", "UNAUTHENTICATED"}));
+  EXPECT_EQ(names, (std::set<std::string>{"INVALID_REQUEST", "REQUEST_TOO_EXPENSIVE", "RESPONSE_TOO_LARGE",
+                                          "LAYER_NOT_FOUND", "SERVER_OVERLOADED", "DEADLINE_EXCEEDED", "DRAINING",
+                                          "NOT_READY", "DRAIN_ABORTED", "NOT_IMPLEMENTED", "CANCELLED", "INTERNAL",
+                                          "UNAUTHENTICATED", "PERMISSION_DENIED", "LAYER_EXISTS"}));
 }
 
 TEST(MakeError, KeepsCodeMessageAndEveryDetail) {
@@ -170,6 +170,29 @@ TEST(Violations, CutLongTextsAt120Bytes) {
   EXPECT_EQ(details.violations[0].field, std::string(120, 'f'));
   EXPECT_EQ(details.violations[0].got, std::string(117, 'g') + "...");
   EXPECT_EQ(details.violations[0].expected, std::string(117, 'e') + "...");
+}
+
+TEST(RenameFields, ChangesThePathsThatBeginSo) {
+  Violations violations;
+  violations.Add("self_attention.embeddings.shape", "[1]", "[T, E]");
+  violations.Add("options.scale", "0", "above 0");
+  const absl::Status renamed = RenameFields(violations.ToStatus(), "self_attention.", "sequences[3].");
+  EXPECT_EQ(renamed.code(), absl::StatusCode::kInvalidArgument);
+  const ErrorDetails details = DetailsOf(renamed);
+  ASSERT_EQ(details.violations.size(), 2U);
+  EXPECT_EQ(details.violations[0].field, "sequences[3].embeddings.shape");
+  EXPECT_EQ(details.violations[1].field, "options.scale");
+  EXPECT_EQ(details.violation_count, 2);
+  EXPECT_EQ(
+      renamed.message(),
+      "2 violations: sequences[3].embeddings.shape: got [1], expected [T, E]; options.scale: got 0, expected above 0");
+}
+
+TEST(RenameFields, LeavesOtherStatusesAlone) {
+  EXPECT_TRUE(RenameFields(absl::OkStatus(), "a", "b").ok());
+  const absl::Status none = absl::NotFoundError("no layer");
+  EXPECT_EQ(RenameFields(none, "a", "b"), none);
+  EXPECT_EQ(RenameFields(absl::NotFoundError("a.layer: none"), "a.", "").message(), "layer: none");
 }
 
 }  // namespace

@@ -122,7 +122,7 @@ grpc::Status DetailedStatus(grpc::StatusCode code, const std::string& message,
   return {code, message, wire.SerializeAsString()};
 }
 
-FakeServer::FakeServer() {
+FakeServer::FakeServer(std::initializer_list<grpc::Service*> others) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;
@@ -130,6 +130,7 @@ FakeServer::FakeServer() {
   builder.SetMaxReceiveMessageSize(-1);
   builder.SetMaxSendMessageSize(-1);
   builder.RegisterService(this);
+  for (grpc::Service* other : others) builder.RegisterService(other);
   server_ = builder.BuildAndStart();
   SetServing(true);
   address_ = absl::StrCat("127.0.0.1:", port);

@@ -28,7 +28,8 @@ grpc::Status DetailedStatus(grpc::StatusCode code, const std::string& message,
 // maps, and cell i of a pooled map is i. Statistics and verification are fixed, and so is the plan.
 class FakeServer final : public v1::AttentionService::Service {
  public:
-  FakeServer();
+  // With further services of the contract, which outlive it.
+  explicit FakeServer(std::initializer_list<grpc::Service*> others = {});
   ~FakeServer() override;
 
   // "127.0.0.1:PORT".

@@ -23,6 +23,8 @@ import numpy as np
 import test_errors
 import test_malformed
 from make import BOTTOM_RIGHT, HALVES, INTERLEAVED, TOP_LEFT, Sizes
+from headlight.v1 import layer_service_pb2 as layer_pb
+from safetensors_file import file_of
 from wire import BF16, F16, options_pb, outputs_pb, service_pb, tensor
 
 Request = service_pb.AttendRequest
@@ -154,6 +156,36 @@ def malformed() -> Iterator[Request]:
         yield case.request()
 
 
+def matrices(*names: str, kind: np.dtype = np.dtype(np.float32)) -> dict[str, np.ndarray]:
+    return {name: numbers().standard_normal((4, 4)).astype(kind) for name in names}
+
+
+def uploads() -> Iterator[layer_pb.UploadLayerRequest]:
+    """A file of every scheme, some that are none, and mappings."""
+    ours = matrices("query", "key", "value", "output")
+    bert = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
+    llama = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    stack = matrices(*(f"layers.{i}.{name}" for i in range(2) for name in ours), "token_embedding", "unembedding")
+    words = {"headlight.query_heads": "2", "headlight.vocabulary": "a\nb\nc\nd", "headlight.causal": "true"}
+    files = [
+        file_of(ours, {"headlight.query_heads": "2"}),
+        file_of(matrices(*(f"encoder.layer.0.{name}.weight" for name in bert), kind=F16)),
+        file_of(matrices(*(f"model.layers.3.self_attn.{name}.weight" for name in llama), kind=BF16)),
+        file_of({"h.0.attn.c_attn.weight": np.ones((4, 12), np.float32), "h.0.attn.c_proj.weight": ours["output"]}),
+        file_of(stack, words),
+        file_of(ours | {"query": np.full((4, 4), np.nan, np.float32)}),
+        file_of(ours)[:-3],
+        file_of({}),
+        b"\x02\0\0\0\0\0\0\0{}x",
+    ]
+    for file in files:
+        yield layer_pb.UploadLayerRequest(chunk=file)
+    names = layer_pb.TensorNames(query="a.{layer}.q", key="a.{layer}.k", value="a.{layer}.v", output="a.{layer}.o")
+    fused = layer_pb.TensorNames(query_key_value="f.qkv", output="f.o", query_key_value_bias="f.b", transposed=True)
+    for mapping in (names, fused):
+        yield layer_pb.UploadLayerRequest(header=layer_pb.UploadLayerHeader(query_heads=2, tensor_names=mapping))
+
+
 def write(folder: Path, message) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     contents = message.SerializeToString(deterministic=True)
@@ -166,6 +198,8 @@ def main() -> None:
     good, bad = list(well_formed()), list(malformed())
     for request in good:
         write(folder / "small_call", request)
+    for upload in uploads():
+        write(folder / "safetensors", upload)
     for request in [*good, *bad]:
         write(folder / "decode_check", request)
         write(folder / "plan_check", make.plan_of(request))

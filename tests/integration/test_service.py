@@ -100,7 +100,7 @@ def test_what_it_is(info) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", info.version)
     assert info.version in run_server("--version").stdout
     assert info.threads == 2
-    assert list(info.layers) == ["demo"]
+    assert list(info.layers) == ["demo", "induction/0", "induction/1"]
     assert info.cpu_target == info.available_cpu_targets[0]
     assert set(info.available_cpu_targets) <= {"avx512", "avx2", "sse4", "neon", "baseline"}
     assert set(info.library_versions) >= {"oneDNN", "gRPC", "protobuf", "highway", "abseil"}

@@ -298,6 +298,25 @@ TEST(SubtractDistance, KeepsWhatIsForbidden) {
   for (const float x : row) EXPECT_EQ(x, -kInfinity);
 }
 
+TEST(DotInDouble, IsThatOfDoubles) {
+  ForLengths([](std::int64_t n, std::int64_t shift) {
+    const std::vector<float> a = Mixed(n, 5);
+    const std::vector<float> b = Mixed(n, 6);
+    Row shifted(n, shift);
+    double want = 0;
+    double size = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      shifted[i] = a[at];
+      const double product = static_cast<double>(a[at]) * static_cast<double>(b[at]);
+      want += product;
+      size += std::fabs(product);
+    }
+    // Products of floats are exact in double; only the order of the sums may differ.
+    ASSERT_LE(std::fabs(DotInDouble(shifted.data(), b.data(), n) - want), 1e-15 * size * static_cast<double>(n));
+  });
+}
+
 TEST(FirstNonFinite, FindsTheFirstWhereverItStands) {
   ForLengths([](std::int64_t n, std::int64_t shift) {
     Row row(n, shift);

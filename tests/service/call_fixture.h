@@ -25,8 +25,8 @@ class CallTest : public testing::Test {
     const auto nothing = [] { return 0; };
     const auto none = [] { return 0.0; };
     static const LogCounts log;
-    return {&memory, &log,    nothing, nothing, none, [] { return true; }, [] { return false; },
-            none,    nothing, none,    nothing};
+    return {&memory, &log, nothing, nothing, none,   [] { return true; }, [] { return false; }, none,
+            nothing, none, nothing, nothing, nothing};
   }
 
   // The demo's sentence through its layer; both requests have these fields.

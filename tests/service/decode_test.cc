@@ -178,7 +178,8 @@ TEST(Decode, AnUnknownLayerIsLeftToTheCheck) {
 TEST(Decode, MissingPartsOfSelfAttention) {
   v1::AttendRequest message;
   message.mutable_self_attention();
-  EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), ElementsAre("self_attention.embeddings", "self_attention.weights"));
+  EXPECT_THAT(FieldsOf(Decode(message, LayerStore())),
+              ElementsAre("self_attention.embeddings", "self_attention.weights"));
   *message.mutable_self_attention()->mutable_embeddings() = MakeFloats({2, 3}, 6);
   EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), ElementsAre("self_attention.weights"));
 }
@@ -209,7 +210,7 @@ TEST(Decode, ACompareRequestIsReadLikeAnAttendRequest) {
   v1::CompareAlgorithmsRequest same;
   ASSERT_TRUE(same.ParseFromString(message.SerializeAsString()));
   EXPECT_EQ(same.GetReflection()->GetUnknownFields(same).field_count(), 0);
-  const DecodedCall call = Decode(same);
+  const DecodedCall call = Decode(same, LayerStore());
   EXPECT_THAT(std::get<QueryKeyValueForm>(call.request.input).query->shape, ElementsAre(2, 3));
   EXPECT_EQ(call.request.query_heads, 3);
   EXPECT_TRUE(call.request.outputs.log_sum_exp);

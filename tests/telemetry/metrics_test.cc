@@ -42,6 +42,8 @@ class MetricsTest : public testing::Test {
                     .calls = [this] { return calls_; },
                     .backlog_seconds = [this] { return static_cast<double>(calls_) / 2; },
                     .reserved_bytes = [this] { return 100 * calls_; },
+                    .layers = [this] { return 3 * calls_; },
+                    .layer_bytes = [this] { return 4096 * calls_; },
                     .max_calls = 1024,
                     .max_wait_seconds = 1.5,
                     .memory_budget_bytes = 4096}};
@@ -276,6 +278,8 @@ TEST_F(MetricsTest, ReadsItsSourcesAtEachScrape) {
   EXPECT_EQ(text.At("headlight_backlog_seconds"), 3.5);
   EXPECT_EQ(text.At("headlight_backlog_seconds_limit"), 1.5);
   EXPECT_EQ(text.At("headlight_memory_reserved_bytes"), 700);
+  EXPECT_EQ(text.At("headlight_layers"), 21);
+  EXPECT_EQ(text.At("headlight_layer_bytes"), 7 * 4096);
   EXPECT_EQ(text.At("headlight_memory_budget_bytes"), 4096);
   EXPECT_EQ(text.At("headlight_tls_certificate_expiry_timestamp_seconds"), 2e9);
 }
