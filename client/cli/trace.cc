@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -76,7 +77,8 @@ std::string NameOf(const v1::Bet& bet) {
 
 std::string HeadName(std::uint64_t layer, std::uint64_t head) { return absl::StrCat("layer ", layer, ", head ", head); }
 
-std::string Number(double x) { return absl::StrFormat("%.3f", x); }
+// Without the sign of what rounds to 0.
+std::string Number(double x) { return absl::StrFormat("%.3f", std::abs(x) < 0.0005 ? 0 : x); }
 
 std::string BetsText(const v1::TraceStackResponse& answer) {
   std::vector<std::vector<std::string>> rows = {{"next", "logit", "probability"}};

@@ -84,7 +84,7 @@ class Traced {
   absl::Status status_;
 };
 
-void ExpectAttribution(const Attribution& got, const ExactTrace& exact, double times) {
+void ExpectAttribution(const Attribution& got, const ExactTrace& exact) {
   std::vector<float> heads, centered;
   double sum = got.embedding_logit + got.bias_logit;
   for (const HeadAttribution& head : got.heads) {
@@ -92,14 +92,14 @@ void ExpectAttribution(const Attribution& got, const ExactTrace& exact, double t
     centered.push_back(static_cast<float>(head.centered_logit));
     sum += head.logit;
   }
-  EXPECT_EQ(Compare(heads, exact.head_logits, TensorKind::kF32, times), "");
-  EXPECT_EQ(Compare(centered, exact.centered_logits, TensorKind::kF32, times), "");
-  EXPECT_NEAR(got.embedding_logit, exact.embedding_logit, times * 1e-5);
-  EXPECT_NEAR(got.bias_logit, exact.bias_logit, times * 1e-5);
-  EXPECT_EQ(Compare({static_cast<float>(sum)}, {got.target.logit}, TensorKind::kF32, times), "");
+  EXPECT_EQ(Compare(heads, exact.head_logits), "");
+  EXPECT_EQ(Compare(centered, exact.centered_logits), "");
+  EXPECT_NEAR(got.embedding_logit, exact.embedding_logit, 1e-5);
+  EXPECT_NEAR(got.bias_logit, exact.bias_logit, 1e-5);
+  EXPECT_EQ(Compare({static_cast<float>(sum)}, {got.target.logit}), "");
 }
 
-void ExpectBets(const std::vector<WordBet>& bets, const std::vector<double>& logits, double times) {
+void ExpectBets(const std::vector<WordBet>& bets, const std::vector<double>& logits) {
   double total = 0;
   for (const double logit : logits) total += std::exp(logit);
   std::vector<std::int64_t> order(logits.size());
@@ -110,8 +110,8 @@ void ExpectBets(const std::vector<WordBet>& bets, const std::vector<double>& log
   ASSERT_EQ(bets.size(), std::min<std::size_t>(5, logits.size()));
   for (std::size_t i = 0; i < bets.size(); ++i) {
     EXPECT_EQ(bets[i].id, order[i]);
-    EXPECT_NEAR(bets[i].logit, logits[static_cast<std::size_t>(bets[i].id)], times * 2e-5);
-    EXPECT_NEAR(bets[i].probability, std::exp(logits[static_cast<std::size_t>(bets[i].id)]) / total, times * 1e-5);
+    EXPECT_NEAR(bets[i].logit, logits[static_cast<std::size_t>(bets[i].id)], 2e-5);
+    EXPECT_NEAR(bets[i].probability, std::exp(logits[static_cast<std::size_t>(bets[i].id)]) / total, 1e-5);
   }
 }
 
@@ -124,22 +124,20 @@ void ExpectExact(const StackSizes& sizes, std::int64_t tokens, const OffHeads& o
   const Attribution& got = traced.trace().attribution();
   EXPECT_EQ(got.target.id, target.value_or(got.bets.front().id));
   const ExactTrace exact = oracle::Solve(*stack, ids, off, got.target.id);
-  // What a layer is off comes to the next twice: in the residual, and through a layer whose gain is about one.
-  const double times = std::exp2(sizes.layers - 1);
-  EXPECT_EQ(Compare(Floats(traced.trace().TakeLogits()), exact.logits, TensorKind::kF32, times), "");
+  EXPECT_EQ(Compare(Floats(traced.trace().TakeLogits()), exact.logits), "");
   for (std::size_t l = 0; l < stack->layers.size(); ++l) {
     std::vector<float> weights;
     for (const MapResult& map : traced.trace().TakeMaps(static_cast<std::int64_t>(l))) {
       const std::vector<float> one = Floats(map.weights);
       weights.insert(weights.end(), one.begin(), one.end());
     }
-    EXPECT_EQ(Compare(weights, exact.maps[l], TensorKind::kF32, times), "") << "layer " << l;
+    EXPECT_EQ(Compare(weights, exact.maps[l]), "") << "layer " << l;
     EXPECT_EQ(traced.trace().statistics(static_cast<std::int64_t>(l)).size(),
               static_cast<std::size_t>(sizes.query_heads));
   }
   const std::vector<double> last(exact.logits.end() - sizes.words, exact.logits.end());
-  ExpectBets(got.bets, last, times);
-  ExpectAttribution(got, exact, times);
+  ExpectBets(got.bets, last);
+  ExpectAttribution(got, exact);
 }
 
 TEST(Trace, IsTheDefinitionWhateverTheStackHas) {
