@@ -27,7 +27,7 @@ from headlight.v1 import analysis_service_pb2_grpc as analysis_grpc
 from server_process import Server
 from wire import array, outputs_pb, service_pb, tensor
 
-CELL, LABEL, GAP, ACROSS = 11, 78, 26, 4
+CELL, LABEL, GAP, ACROSS = 11, 60, 26, 4
 STYLE = """
   svg { color-scheme: light dark; font: 10px system-ui, sans-serif; --text: #1f2328; --paper: #ffffff; --frame: #d1d9e0;
     --ink: #0969da; }
@@ -37,6 +37,15 @@ STYLE = """
 """
 
 Head = tuple[int, int]
+# Fields of AttentionShares, in words.
+LOOKS = {
+    "previous": "one step back",
+    "same": "at itself",
+    "first": "at [CLS]",
+    "last": "at [SEP]",
+    "duplicate": "at the same word before",
+    "induction": "after the same word",
+}
 
 
 def analyse(stub, readings: list[Reading]) -> dict[Head, analysis_pb.HeadReport]:
@@ -118,18 +127,19 @@ def maps_of(stub, reading: Reading, heads: list[Head]) -> dict[Head, np.ndarray]
     return maps
 
 
-def clearest(reports: dict[Head, analysis_pb.HeadReport]) -> list[Head]:
-    """Of each habit, the heads that show it most, two at most."""
-    found: dict[int, list[Head]] = {}
-    for head in sorted(reports, key=lambda one: -reports[one].habit_score):
-        if reports[head].habit != analysis_pb.HABIT_NONE:
-            found.setdefault(reports[head].habit, []).append(head)
-    return [head for heads in found.values() for head in heads[:2]]
+def strongest(reports: dict[Head, analysis_pb.HeadReport]) -> dict[Head, str]:
+    """Of each kind of look, the two heads that look so most, and in words how much."""
+    found: dict[Head, str] = {}
+    for name, words in LOOKS.items():
+        share = {head: getattr(report.shares, name) for head, report in reports.items()}
+        for head in sorted(share, key=share.get, reverse=True)[:2]:
+            found.setdefault(head, f"{words} {share[head]:.2f}")
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--svg", type=Path, help="where the maps of the clearest heads go")
+    parser.add_argument("--svg", type=Path, help="where the maps of the strongest heads go")
     parser.add_argument("--json", type=Path, help="where all numbers go")
     arguments = parser.parse_args()
     encoder = Encoder()
@@ -144,6 +154,9 @@ def main() -> None:
                 if report.habit != analysis_pb.HABIT_NONE:
                     print(f"layer {layer} head {head:2}: {report.description}")
             print(f"{sum(r.habit == analysis_pb.HABIT_NONE for r in reports.values())} of 72 heads show no clear habit")
+            looks = strongest(reports)
+            for (layer, head), words in looks.items():
+                print(f"strongest: layer {layer} head {head:2}: {words}")
             lost = losses(analysis, readings)
             order = sorted(lost, key=lost.get)
             gone = prune(server.stub, encoder, readings, order)
@@ -152,9 +165,9 @@ def main() -> None:
                 f"nearest neighbour of one of {len(SENTENCES)} sentences changes"
             )
             if arguments.svg:
-                heads = clearest(reports)
-                titles = {one: f"{one[0]}.{one[1]} {reports[one].description}" for one in heads}
-                arguments.svg.write_text(picture(readings[0], maps_of(server.stub, readings[0], heads), titles))
+                maps = maps_of(server.stub, readings[0], list(looks))
+                titles = {head: f"{head[0]}.{head[1]} {words}" for head, words in looks.items()}
+                arguments.svg.write_text(picture(readings[0], maps, titles))
             if arguments.json:
                 heads = [
                     {"layer": layer, "head": head, "description": report.description, "loss": lost[layer, head]}
