@@ -11,7 +11,8 @@ namespace headlight {
 
 // A phase that fills call.alibi_bases: for each row of each head the distance of the key whose bias is its largest, the
 // nearest key that it sees, or with a negative slope the farthest; 0 where it sees none. Biases count from there, so
-// that they keep their digits where every visible key is far away. REQUIRES: positions of kind ALiBi; `call` outlives it.
+// that they keep their digits where every visible key is far away. REQUIRES: positions of kind ALiBi; `call` outlives
+// it.
 std::unique_ptr<Phase> MakeAlibiBases(CallState& call);
 
 }  // namespace headlight

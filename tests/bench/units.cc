@@ -139,7 +139,8 @@ absl::Status RunUnits(const Options& options) {
       TakeLeast(other->units, least->units);
       TakeLeast(other->begins, least->begins);
     }
-    if (!least.ok()) return absl::Status(least.status().code(), absl::StrCat(form.name, ": ", least.status().message()));
+    if (!least.ok())
+      return absl::Status(least.status().code(), absl::StrCat(form.name, ": ", least.status().message()));
     const double unit = Percentile(least->units, 1), begin = Percentile(least->begins, 1);
     longest = std::max(longest, unit);
     std::printf("%-24s %8zu %10.3f %10.3f %12.3f\n", form.name.c_str(), least->units.size(),
