@@ -100,8 +100,8 @@ absl::Status UploadWork::Read() {
 absl::Status UploadWork::Converted() {
   if (held_.known) return absl::OkStatus();
   if (absl::Status finite = conversion_->Check(); !finite.ok()) return finite;
-  absl::StatusOr<LayerStore::Held> held = shared_.layers.Put(
-      conversion_->Take(header_.name(), id_, LayerOrigin::kUpload, std::move(hold_)), header_.replace());
+  absl::StatusOr<LayerStore::Held> held =
+      shared_.layers.Put(conversion_->Take(header_.name(), id_, LayerOrigin::kUpload, hold_), header_.replace());
   if (!held.ok()) return held.status();
   held_ = *std::move(held);
   return absl::OkStatus();

@@ -120,6 +120,7 @@ PACKAGES = {  # of the files that may include any
     "server/kernels/a.cc": ["Highway"],
     "server/kernels/matmul.cc": ["Highway", "oneDNN", "OpenMP"],
     "server/telemetry/a.cc": ["Prometheus", "nlohmann"],
+    "server/layers/a.cc": ["nlohmann", "OpenSSL"],
     "server/web/a.cc": ["httplib"],
     "server/service/a.cc": ["protobuf", "gRPC", "spdlog"],
     "server/service/flags.cc": ["protobuf", "gRPC", "spdlog", "CLI11"],
