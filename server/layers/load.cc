@@ -130,6 +130,7 @@ absl::StatusOr<LayerFile> LoadLayers(absl::string_view bytes, const LoadedAs& as
   if (absl::Status finite = conversion.Check(); !finite.ok()) return finite;
   FileDigest digest;
   digest.Add(bytes);
+  digest.Add(ReadingOf(as.hints));
   return conversion.Take(as.name, digest.Id(), as.origin, *held);
 }
 

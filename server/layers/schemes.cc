@@ -244,6 +244,23 @@ void CheckCount(const Naming& naming, Violations& violations) {
 
 }  // namespace
 
+std::string ReadingOf(const FileHints& hints) {
+  std::string reading;
+  for (const std::int64_t heads :
+       {hints.query_heads, hints.key_value_heads, hints.fallback_query_heads, hints.fallback_key_value_heads}) {
+    absl::StrAppend(&reading, heads, ",");
+  }
+  if (hints.names.has_value()) {
+    const TensorNames& n = *hints.names;
+    for (const std::string* name : {&n.query, &n.key, &n.value, &n.output, &n.query_key_value, &n.query_bias,
+                                    &n.key_bias, &n.value_bias, &n.output_bias, &n.query_key_value_bias}) {
+      absl::StrAppend(&reading, name->size(), ":", *name, ",");
+    }
+    absl::StrAppend(&reading, n.transposed ? "transposed" : "as stored");
+  }
+  return reading == "0,0,0,0," ? std::string() : reading;
+}
+
 absl::StatusOr<FileRecipe> RecognizeLayers(const Safetensors& file, const FileHints& hints, const Limits& limits) {
   Violations violations;
   const HeadCounts heads = HeadsOf(file, hints, limits, violations);

@@ -37,6 +37,10 @@ struct FileHints {
   std::optional<TensorNames> names;                                     // none: of a known scheme
 };
 
+// What of these hints is part of a file's id: bytes that are read in another way are another file. Empty where nothing
+// was said.
+std::string ReadingOf(const FileHints& hints);
+
 // Finds layers and, if there is one, the stack. `file` outlives the result. Key/value heads that nobody says are as
 // many as the widths make them. Errors: INVALID_ARGUMENT; violations of tensors, of "header.tensor_names",
 // "header.query_heads" and so on, and of "header.__metadata__".

@@ -58,7 +58,12 @@ void UploadBuffer::Append(absl::string_view bytes) {
 
 UploadWork::UploadWork(Shared& shared, MemoryAccount& account, const v1::UploadLayerHeader& header,
                        absl::string_view bytes)
-    : PhasedWork(account, 0, absl::InfinitePast()), shared_(shared), header_(header), bytes_(bytes), digest_({bytes}) {}
+    : PhasedWork(account, 0, absl::InfinitePast()),
+      shared_(shared),
+      header_(header),
+      bytes_(bytes),
+      reading_(ReadingOf(HintsOf(header))),
+      digest_({bytes_, reading_}) {}
 
 void UploadWork::Build() {
   const auto once = [] { return std::int64_t{1}; };

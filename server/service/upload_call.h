@@ -63,6 +63,7 @@ class UploadWork final : public PhasedWork {
   Shared& shared_;
   const v1::UploadLayerHeader& header_;
   const absl::string_view bytes_;
+  const std::string reading_;  // what the header says of how to read them
   SteppedDigest digest_;
   std::string id_;
   std::shared_ptr<void> hold_;

@@ -77,7 +77,7 @@ def test_an_uploaded_layer_gives_what_the_same_matrices_give(taking, rng) -> Non
     sent = make.bits(taking.attend(with_matrices(request, weights)))
     for name in ("mine", answer.id):
         assert make.bits(taking.attend(by_name(request, name))) == sent
-    assert upload(taking, file, name="mine").known
+    assert upload(taking, file, name="mine", query_heads=4).known
     listed = layers_of(taking).ListLayers(layer_pb.ListLayersRequest(), timeout=10)
     assert [layer.name for layer in listed.layers] == ["demo", "induction/0", "induction/1", "mine"]
     assert [stack.name for stack in listed.stacks] == ["induction"]
@@ -85,6 +85,21 @@ def test_an_uploaded_layer_gives_what_the_same_matrices_give(taking, rng) -> Non
     assert np.array_equal(array(got.weights.output), weights["output"])
     assert dict(got.layer.tensors) == {name: name for name in weights}
     assert got.layer.bytes == sum(matrix.nbytes for matrix in weights.values())
+
+
+def test_the_same_bytes_read_in_another_way_are_another_layer(taking, rng) -> None:
+    file = file_of(matrices(rng))
+    two = upload(taking, file, name="two", query_heads=2)
+    refusal_of(lambda: upload(taking, file, name="two", query_heads=4), grpc.StatusCode.ALREADY_EXISTS, "LAYER_EXISTS")
+    names = layer_pb.TensorNames(query="query", key="key", value="value", output="output", transposed=True)
+    turned = upload(taking, file, name="turned", query_heads=2, tensor_names=names)
+    four = upload(taking, file, name="four", query_heads=4)
+    assert len({two.id, turned.id, four.id}) == 3
+    request = attend_request(rng, heads=2)
+    mine = make.bits(taking.attend(by_name(request, two.id)))
+    assert make.bits(taking.attend(by_name(request, turned.id))) != mine
+    layers_of(taking).DeleteLayer(layer_pb.DeleteLayerRequest(name=turned.id), timeout=10)
+    assert make.bits(taking.attend(by_name(request, two.id))) == mine
 
 
 @pytest.mark.parametrize("kind", [F32, F16, BF16], ids=str)
@@ -287,7 +302,8 @@ def test_the_command_line(taking, rng, tmp_path) -> None:
     uploaded = run("upload", str(file), "--heads", "4", "--mapping", str(mapping), "--json")
     assert uploaded.returncode == 0, uploaded.stderr
     identity = json.loads(uploaded.stdout)["id"]
-    assert "held already" in run("upload", str(file), "--mapping", str(mapping)).stdout
+    assert "held already" in run("upload", str(file), "--heads", "4", "--mapping", str(mapping)).stdout
+    assert run("upload", str(file), "--heads", "2", "--mapping", str(mapping)).returncode != 0
     shown = run("show", identity)
     assert "w.query" in shown.stdout and identity in shown.stdout
     assert "kept heads 1,2" in run("prune", "odd", "--heads", "0,3", "--name", "small").stdout
