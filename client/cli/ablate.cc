@@ -94,9 +94,7 @@ absl::Status PrintAsJson(v1::AblateHeadsResponse answer) {
   if (answer.has_output()) status.Update(SpellOut(answer.mutable_output()));
   if (answer.has_mean_contribution()) status.Update(SpellOut(answer.mutable_mean_contribution()));
   if (!status.ok()) return status;
-  const absl::StatusOr<std::string> json = ToJson(answer);
-  if (json.ok()) std::cout << *json << "\n";
-  return json.status();
+  return PrintJson(answer);
 }
 
 ExitCode RunAblate(const Session& session, const AblateFlags& flags) {

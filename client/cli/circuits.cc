@@ -184,9 +184,7 @@ absl::Status PrintAsJson(v1::AnalyzeCircuitsResponse answer) {
   for (v1::Tensor* tensor : tensors) {
     if (absl::Status status = SpellOut(tensor); !status.ok()) return status;
   }
-  const absl::StatusOr<std::string> json = ToJson(answer);
-  if (json.ok()) std::cout << *json << "\n";
-  return json.status();
+  return PrintJson(answer);
 }
 
 ExitCode RunCircuits(const Session& session, const CircuitsFlags& flags) {

@@ -131,10 +131,8 @@ ExitCode RunCompare(const Session& session, const CompareFlags& flags) {
     PrintForPeople(*answer);
     return kExitOk;
   }
-  const auto json = ToJson(*answer);
-  if (!json.ok()) return Report(session, kExitOther, json.status());
-  std::cout << *json << "\n";
-  return kExitOk;
+  const absl::Status printed = PrintJson(*answer);
+  return printed.ok() ? kExitOk : Report(session, kExitOther, printed);
 }
 
 }  // namespace

@@ -187,10 +187,8 @@ ExitCode RunHeads(const Session& session, const HeadsFlags& flags) {
     PrintForPeople(*request, *answer);
     return kExitOk;
   }
-  const auto json = ToJson(*answer);
-  if (!json.ok()) return Report(session, kExitOther, json.status());
-  std::cout << *json << "\n";
-  return kExitOk;
+  const absl::Status printed = PrintJson(*answer);
+  return printed.ok() ? kExitOk : Report(session, kExitOther, printed);
 }
 
 }  // namespace

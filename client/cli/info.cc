@@ -50,10 +50,8 @@ ExitCode RunInfo(const Session& session) {
     PrintForPeople(*info);
     return kExitOk;
   }
-  const auto json = ToJson(*info);
-  if (!json.ok()) return Report(session, kExitOther, json.status());
-  std::cout << *json << "\n";
-  return kExitOk;
+  const absl::Status printed = PrintJson(*info);
+  return printed.ok() ? kExitOk : Report(session, kExitOther, printed);
 }
 
 }  // namespace

@@ -25,6 +25,12 @@ absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message) {
   return json;
 }
 
+absl::Status PrintJson(const google::protobuf::Message& message) {
+  const absl::StatusOr<std::string> json = ToJson(message);
+  if (json.ok()) std::cout << *json << "\n";
+  return json.status();
+}
+
 absl::Status FromJson(absl::string_view json, google::protobuf::Message* message) {
   const auto status = google::protobuf::util::JsonStringToMessage({json.data(), json.size()}, message);
   if (!status.ok()) return absl::InvalidArgumentError(status.ToString());

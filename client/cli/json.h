@@ -21,6 +21,9 @@ void PrintJson(const nlohmann::json& document);
 // strings. INTERNAL where the message cannot be written.
 absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message);
 
+// Prints a message so, and a newline.
+absl::Status PrintJson(const google::protobuf::Message& message);
+
 // Fills `message` from that mapping (lowerCamelCase names are read too). INVALID_ARGUMENT: no JSON, an unknown field
 // or a value of the wrong type.
 absl::Status FromJson(absl::string_view json, google::protobuf::Message* message);

@@ -50,10 +50,8 @@ ExitCode Tell(const Session& session, const absl::StatusOr<Answer>& answer, cons
     print(*answer);
     return kExitOk;
   }
-  const auto json = ToJson(*answer);
-  if (!json.ok()) return Report(session, kExitOther, json.status());
-  std::cout << *json << "\n";
-  return kExitOk;
+  const absl::Status printed = PrintJson(*answer);
+  return printed.ok() ? kExitOk : Report(session, kExitOther, printed);
 }
 
 std::string OrUnknown(std::uint32_t number) { return number == 0 ? "?" : absl::StrCat(number); }

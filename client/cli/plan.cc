@@ -76,10 +76,8 @@ ExitCode RunPlan(const Session& session, const PlanFlags& flags) {
     std::cout << PlanText(*plan);
     return kExitOk;
   }
-  const auto json = ToJson(*plan);
-  if (!json.ok()) return Report(session, kExitOther, json.status());
-  std::cout << *json << "\n";
-  return kExitOk;
+  const absl::Status printed = PrintJson(*plan);
+  return printed.ok() ? kExitOk : Report(session, kExitOther, printed);
 }
 
 }  // namespace

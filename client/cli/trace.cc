@@ -153,10 +153,7 @@ absl::Status PrintAsJson(v1::TraceStackResponse answer) {
       if (absl::Status status = SpellOut(map.mutable_weights()); !status.ok()) return status;
     }
   }
-  const absl::StatusOr<std::string> json = ToJson(answer);
-  if (!json.ok()) return json.status();
-  std::cout << *json << "\n";
-  return absl::OkStatus();
+  return PrintJson(answer);
 }
 
 ExitCode RunTrace(const Session& session, const TraceFlags& flags) {

@@ -30,15 +30,6 @@ std::vector<std::shared_ptr<const T>> All(const std::map<std::string, std::share
   return all;
 }
 
-// Whether the same bytes became the same layers.
-bool ReadAlike(const LayerFile& a, const LayerFile& b) {
-  return std::equal(
-      a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(), [](const auto& one, const auto& other) {
-        return one->query_heads() == other->query_heads() && one->key_value_heads() == other->key_value_heads() &&
-               one->facts().tensors == other->facts().tensors && one->facts().scheme == other->facts().scheme;
-      });
-}
-
 absl::string_view WhyKept(LayerOrigin origin) {
   return origin == LayerOrigin::kBuiltIn ? "is part of the server" : "is from the server's folder of layers";
 }
@@ -67,11 +58,6 @@ std::shared_ptr<const Layer> LayerStore::FindLayer(absl::string_view name) const
 std::shared_ptr<const Stack> LayerStore::FindStack(absl::string_view name) const {
   const absl::MutexLock lock(&mutex_);
   return Find<Stack>(stacks_, name, [](const Stack& stack) -> const std::string& { return stack.id; });
-}
-
-void LayerStore::AddStack(std::shared_ptr<const Stack> stack) {
-  const absl::MutexLock lock(&mutex_);
-  stacks_[stack->name] = std::move(stack);
 }
 
 std::vector<std::shared_ptr<const Layer>> LayerStore::layers() const {
@@ -127,8 +113,7 @@ absl::StatusOr<LayerStore::Held> LayerStore::Put(LayerFile file, bool replace) {
     return absl::AlreadyExistsError(absl::StrCat("the name ", file.name, " ", WhyKept(found->second->origin)));
   }
   if (found != files_.end()) {
-    const bool same = found->second->id == file.id;
-    if (same && (!replace || ReadAlike(*found->second, file))) return Held{found->second, true};
+    if (found->second->id == file.id) return Held{found->second, true};
     if (!replace) {
       return absl::AlreadyExistsError(
           absl::StrCat("the name ", file.name, " holds other bytes, ", found->second->id, "; replace takes it"));

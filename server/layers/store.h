@@ -32,9 +32,6 @@ class LayerStore {
   std::shared_ptr<const Layer> FindLayer(absl::string_view name) const;
   std::shared_ptr<const Stack> FindStack(absl::string_view name) const;
 
-  // Holds a stack under its name, in the place of another of that name.
-  void AddStack(std::shared_ptr<const Stack> stack);
-
   // By name.
   std::vector<std::shared_ptr<const Layer>> layers() const;
   std::vector<std::shared_ptr<const Stack>> stacks() const;
@@ -48,7 +45,7 @@ class LayerStore {
   // violation of `field`), PERMISSION_DENIED for what is from the server's folder.
   absl::Status MayTake(absl::string_view name, absl::string_view field) const;
 
-  // Gives the file its name. Where the name holds the same bytes, read alike or not to be replaced, nothing changes.
+  // Gives the file its name. Where the name holds a file of the same id, nothing changes.
   // What the name stands for then.
   // Errors: those of MayTake, unless the file is from the folder; ALREADY_EXISTS: the name holds something else and it
   // is not to be replaced.

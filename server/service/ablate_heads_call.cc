@@ -136,16 +136,7 @@ absl::Status AblateHeadsCall::CheckCost(const AblationCost& cost) const {
   if (!violations.empty()) return violations.ToStatus();
   const std::int64_t answer = cost.answer + kAnswerOverhead + kBytesPerHead * plan_->spec.dims.query_heads;
   if (answer <= limits.max_response_bytes) return absl::OkStatus();
-  ErrorDetails details;
-  details.reason = ErrorReason::kResponseTooLarge;
-  details.violations.push_back({"embeddings", absl::StrCat("an answer of up to ", answer, " bytes"),
-                                absl::StrCat("at most ", limits.max_response_bytes, " bytes")});
-  details.violation_count = 1;
-  details.metadata["limit_bytes"] = absl::StrCat(limits.max_response_bytes);
-  details.metadata["response_bytes"] = absl::StrCat(answer);
-  const Violation& v = details.violations.front();
-  return MakeError(absl::StatusCode::kInvalidArgument,
-                   absl::StrCat(v.field, ": got ", v.got, ", expected ", v.expected), details);
+  return ResponseTooLarge("embeddings", answer, limits.max_response_bytes);
 }
 
 void AblateHeadsCall::Compute(ComputePool::Done done) {

@@ -55,7 +55,13 @@ class AllViolations {
 
 // What the request says once for all sequences.
 void CheckCommon(const v1::AnalyzeHeadsRequest& request, AllViolations& violations) {
-  if (request.sequences_size() == 0) violations.Add("sequences", "none", absl::StrCat("1 to ", kMostSequences));
+  if (request.sequences_size() == 0) {
+    violations.Add("sequences", "none", absl::StrCat("1 to ", kMostSequences));
+    // What else would be said of the layer is said with the first sequence.
+    if (request.weights_case() == v1::AnalyzeHeadsRequest::WEIGHTS_NOT_SET) {
+      violations.Add("layer", "nothing", "layer or layer_weights");
+    }
+  }
   if (request.options().head_gains_size() > 0) {
     violations.Add("options.head_gains", absl::StrCat(request.options().head_gains_size(), " numbers"),
                    "none: weights are looked at before gains");

@@ -65,16 +65,7 @@ absl::Status CircuitsCall::CheckCost(const CircuitsCost& cost) const {
   std::int64_t response = cost.response_bytes;
   if (rest_.has_value()) response += rest_->response_bytes + alone_->response_bytes;
   if (response <= limits.max_response_bytes) return absl::OkStatus();
-  const std::string got = absl::StrCat("an answer of up to ", response, " bytes");
-  const std::string expected = absl::StrCat("at most ", limits.max_response_bytes, " bytes");
-  ErrorDetails details;
-  details.reason = ErrorReason::kResponseTooLarge;
-  details.violations = {{"heads", got, expected}};
-  details.violation_count = 1;
-  details.metadata["limit_bytes"] = absl::StrCat(limits.max_response_bytes);
-  details.metadata["response_bytes"] = absl::StrCat(response);
-  return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat("heads: got ", got, ", expected ", expected),
-                   details);
+  return ResponseTooLarge("heads", response, limits.max_response_bytes);
 }
 
 absl::Status CircuitsCall::Accept(const Request& request, absl::Time deadline) {

@@ -33,7 +33,11 @@ class Check {
     problem.directions = request_.directions();
     InLimit("directions", problem.directions, 0, kMostDirections);
     Pairs(layer, problem);
-    if (!request_.later_layer().empty()) Later(layer, checked);
+    if (!request_.later_layer().empty()) {
+      Later(layer, checked);
+    } else if (request_.later_query_heads() != 0 || request_.later_key_value_heads() != 0) {
+      violations_.Add("later_layer", "nothing", "the layer whose heads are given");
+    }
     if (!v1::Priority_IsValid(request_.priority())) {
       violations_.Add("priority", absl::StrCat("number ", request_.priority()), "INTERACTIVE or BATCH");
     }
@@ -205,6 +209,11 @@ class Check {
     checked.problem.later = later;
   }
 
+  void SwapHead(const std::string& field, std::int64_t head, const CircuitLayer& layer) {
+    if (head < layer.query_heads) return;
+    violations_.Add(field, absl::StrCat(head), absl::StrCat("0 to ", layer.query_heads - 1));
+  }
+
   void Swap(const std::optional<CircuitLayer>& layer, std::optional<CheckedSwap>& swap) {
     const v1::CircuitSwap& asked = request_.swap();
     if (asked.embeddings().shape_size() != 2) {
@@ -218,8 +227,8 @@ class Check {
       violations_.Add("swap", absl::StrCat("a layer whose keys have width ", layer->context_width()),
                       absl::StrCat("keys of width ", layer->width(), ", like its queries"));
     }
-    InLimit("swap.aim_head", asked.aim_head(), 0, layer->query_heads - 1);
-    InLimit("swap.cargo_head", asked.cargo_head(), 0, layer->query_heads - 1);
+    SwapHead("swap.aim_head", asked.aim_head(), *layer);
+    SwapHead("swap.cargo_head", asked.cargo_head(), *layer);
     DecodedCall decoded = DecodeLayered(asked.embeddings(), nullptr, request_.layer(), asked.options(), layers_);
     // What the request says of the layer's heads holds here, too.
     const auto fill = [this](const char* field, std::int64_t heads, std::int64_t& option) {

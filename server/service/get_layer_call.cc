@@ -2,7 +2,6 @@
 
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "server/service/encode_layers.h"
 
 namespace headlight {
@@ -29,14 +28,8 @@ absl::Status GetLayerCall::Accept(const Request& request, absl::Time deadline) {
     cost_.bytes = layer_->bytes();
     // Names and shapes beside the numbers.
     constexpr std::int64_t kRoom = 65'536;
-    if (cost_.bytes + kRoom > shared_.limits.max_response_bytes) {
-      ErrorDetails details;
-      details.reason = ErrorReason::kResponseTooLarge;
-      details.violations = {{"include_weights", absl::StrCat(cost_.bytes, " bytes"),
-                             absl::StrCat("an answer of at most ", shared_.limits.max_response_bytes, " bytes")}};
-      details.violation_count = 1;
-      return MakeError(absl::StatusCode::kInvalidArgument, "include_weights: the matrices are too large for an answer",
-                       details);
+    if (const std::int64_t answer = cost_.bytes + kRoom; answer > shared_.limits.max_response_bytes) {
+      return ResponseTooLarge("include_weights", answer, shared_.limits.max_response_bytes);
     }
   }
   cost_.field = "include_weights";

@@ -86,7 +86,7 @@ void UploadWork::Build() {
 absl::Status UploadWork::Digested() {
   id_ = digest_.Id();
   const std::shared_ptr<const LayerFile> held = shared_.layers.FindFile(header_.name());
-  if (held != nullptr && held->id == id_ && !header_.replace()) held_ = {held, true};
+  if (held != nullptr && held->id == id_) held_ = {held, true};
   return absl::OkStatus();
 }
 

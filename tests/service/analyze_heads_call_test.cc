@@ -142,6 +142,14 @@ TEST_F(AnalyzeHeadsCallTest, EveryViolationIsToldWhereItIs) {
   EXPECT_EQ(admission_.calls(), 0);
 }
 
+TEST_F(AnalyzeHeadsCallTest, AnEmptyRequestLacksBoth) {
+  AnalyzeHeadsCall call(shared_);
+  const absl::Status status = call.Accept(v1::AnalyzeHeadsRequest(), absl::InfiniteFuture());
+  std::vector<std::string> fields;
+  for (const Violation& violation : DetailsOf(status).violations) fields.push_back(violation.field);
+  EXPECT_EQ(fields, (std::vector<std::string>{"sequences", "layer"}));
+}
+
 TEST_F(AnalyzeHeadsCallTest, SequencesAreOfTheRightRankNumberAndKind) {
   v1::AnalyzeHeadsRequest none;
   none.set_layer("demo");

@@ -200,6 +200,18 @@ TEST_F(CircuitsCallTest, ViolationsOfWhatALayerKnows) {
                                    "swap.cargo_head", "swap.options.query_heads", "swap.options.softcap"));
 }
 
+TEST_F(CircuitsCallTest, AHeadThatIsNotThereIsWrongNotExpensive) {
+  AskForSwap(0, 9);
+  const absl::Status status = Refusal();
+  EXPECT_THAT(FieldsOf(status), ElementsAre("swap.cargo_head"));
+  EXPECT_EQ(DetailsOf(status).reason, ErrorReason::kInvalidRequest);
+}
+
+TEST_F(CircuitsCallTest, HeadsOfNoLaterLayer) {
+  request_.set_later_query_heads(4);
+  EXPECT_THAT(FieldsOf(Refusal()), ElementsAre("later_layer"));
+}
+
 TEST_F(CircuitsCallTest, UnknownLayers) {
   request_.set_layer("nobody's");
   EXPECT_EQ(Refusal().code(), absl::StatusCode::kNotFound);

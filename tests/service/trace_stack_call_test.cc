@@ -28,7 +28,10 @@ class TraceStackCallTest : public CallTest {
     request_.set_stack("potter");
   }
 
-  void Hold(std::shared_ptr<const Stack> stack) { layers_.AddStack(std::move(stack)); }
+  void Hold(const std::shared_ptr<const Stack>& stack) {
+    (void)layers_.Remove(stack->name);  // stacks of the test's own share an id
+    ASSERT_TRUE(layers_.Put({stack->name, stack->id, LayerOrigin::kUpload, {}, stack, 0}, /*replace=*/true).ok());
+  }
 
   absl::Status Trace() {
     response_.Clear();
