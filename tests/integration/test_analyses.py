@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from headlight.v1 import analysis_service_pb2 as analysis_pb
 from headlight.v1 import analysis_service_pb2_grpc as analysis_grpc
-from server_process import Server, wait_until
+from server_process import WITH_FAULTS, Server, wait_until
 from wire import tensor
 
-ROUNDS = 12
+ROUNDS = 8
 
 
 def embeddings(tokens: int):
@@ -56,11 +56,21 @@ def quiet(start) -> Server:
     return start("--threads=2", "--max-wait-seconds=100")
 
 
+@pytest.fixture
+def slow(start, tmp_path) -> Server:
+    """Each unit of work takes 1 ms more, so that the shortest analysis too has a middle."""
+    faults = tmp_path / "faults"
+    faults.write_text("unit=1ms")
+    env = {"HEADLIGHT_FAULT_FILE": str(faults)}
+    return start("--threads=2", "--max-wait-seconds=100", binary=WITH_FAULTS, env=env)
+
+
 @pytest.mark.parametrize("analysis", ANALYSES, ids=lambda one: one.__name__)
-def test_an_analysis_given_up_half_way_leaves_nothing(quiet, analysis) -> None:
-    method, request = analysis(analysis_grpc.AnalysisServiceStub(quiet.channel))
-    began = time.monotonic()
+def test_an_analysis_given_up_half_way_leaves_nothing(slow, analysis) -> None:
+    method, request = analysis(analysis_grpc.AnalysisServiceStub(slow.channel))
     whole = bits((method, request))
+    began = time.monotonic()
+    assert bits((method, request)) == whole
     took = time.monotonic() - began
     ended = set()
     for i in range(ROUNDS):
@@ -76,7 +86,7 @@ def test_an_analysis_given_up_half_way_leaves_nothing(quiet, analysis) -> None:
     with pytest.raises(grpc.RpcError) as late:
         method(request, timeout=took / 1000)
     assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    wait_until(lambda: quiet.held() == 0)
+    wait_until(lambda: slow.held() == 0)
     assert bits((method, request)) == whole
 
 
