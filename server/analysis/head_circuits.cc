@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/engine/overflow.h"
+#include "server/kernels/rows.h"
 
 namespace headlight {
 namespace {
@@ -206,7 +208,7 @@ bool HeadSteps::ScoresStep() {
   return ProductStep(queries_, keys_.transpose(), nullptr, step_++, &scores_);
 }
 
-bool HeadSteps::WriteStep() {
+absl::StatusOr<bool> HeadSteps::WriteStep() {
   const std::int64_t rows = scores_.rows();
   const std::int64_t columns = scores_.cols();
   if (step_ == 0) result_.scores = MakeTensor(TensorKind::kF32, {rows, columns});
@@ -215,8 +217,11 @@ bool HeadSteps::WriteStep() {
   const std::int64_t count = std::min(height, rows - first);
   using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const double scale = 1 / std::sqrt(static_cast<double>(layer_.head_size()));
-  Eigen::Map<RowMajor>(result_.scores.floats() + first * columns, count, columns) =
-      (scores_.middleRows(first, count) * scale).cast<float>();
+  float* written = result_.scores.floats() + first * columns;
+  Eigen::Map<RowMajor>(written, count, columns) = (scores_.middleRows(first, count) * scale).cast<float>();
+  if (const std::int64_t bad = FirstNonFinite(written, count * columns); bad < count * columns) {
+    return Overflow("queries", "a score", {result_.head, first + bad / columns, bad % columns});
+  }
   return first + count < rows;
 }
 

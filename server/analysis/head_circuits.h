@@ -91,7 +91,7 @@ class HeadSteps {
   bool QueriesStep();
   bool KeysStep();
   bool ScoresStep();
-  bool WriteStep();
+  absl::StatusOr<bool> WriteStep();
 
   bool has_eigenvalues() const;
 

@@ -223,15 +223,19 @@ Naming NamingOf(const Safetensors& file, const FileHints& hints, Violations& vio
     }
     return naming;
   }
+  std::vector<Naming> found;
   for (const Scheme& scheme : Schemes()) {
     for (const std::string& prefix : scheme.prefixes) {
       Naming naming{scheme.name, Prefixed(scheme.names, prefix), scheme.needs_output, {}};
       naming.layers = LayersOf(file, naming.names);
-      if (!naming.layers.empty()) return naming;
+      if (!naming.layers.empty()) found.push_back(std::move(naming));
     }
   }
-  violations.Add("tensors", "names of no known scheme",
-                 "those of GPT-2, BERT, Llama or headlight, or tensor_names that map them");
+  if (found.size() == 1) return found.front();
+  const std::string got = found.empty() ? "names of no known scheme"
+                                        : absl::StrCat("names of ", found[0].scheme, " and, or with another prefix, of ",
+                                                       found[1].scheme);
+  violations.Add("tensors", got, "those of GPT-2, BERT, Llama or headlight alone, or tensor_names that map them");
   return {};
 }
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/errors.h"
 #include "server/layers/built_in.h"
@@ -38,9 +37,8 @@ absl::string_view WhyKept(LayerOrigin origin) {
 
 bool IsLayerName(absl::string_view name) {
   constexpr std::size_t kMost = 64;
-  return !name.empty() && name.size() <= kMost && std::all_of(name.begin(), name.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
-  });
+  const auto is_word = [](char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_'; };
+  return !name.empty() && name.size() <= kMost && is_word(name[0]) && std::all_of(name.begin(), name.end(), [&is_word](char c) { return is_word(c) || c == '-' || c == '.'; });
 }
 
 LayerStore::LayerStore() {
@@ -91,7 +89,7 @@ absl::Status LayerStore::MayTake(absl::string_view name, absl::string_view field
 absl::Status LayerStore::MayTakeLocked(absl::string_view name, absl::string_view field) const {
   Violations violations;
   if (!IsLayerName(name)) {
-    violations.Add(std::string(field), std::string(name), "1 to 64 letters, digits, \"-\", \"_\" and \".\"");
+    violations.Add(std::string(field), std::string(name), "1 to 64 letters, digits, \"-\", \"_\" and \".\", the first none of \"-\" and \".\"");
     return violations.ToStatus();
   }
   const auto found = files_.find(std::string(name));
@@ -130,7 +128,14 @@ absl::StatusOr<LayerStore::Removed> LayerStore::Remove(absl::string_view name) {
   for (const auto& [_, file] : files_) {
     if (file->name == name || (!name.empty() && file->id == name)) files.push_back(file);
   }
-  if (files.empty()) return absl::NotFoundError(absl::StrCat("no file of layers is called ", absl::CHexEscape(name)));
+  if (files.empty()) {
+    const auto part = layers_.find(std::string(name));
+    if (part == layers_.end()) {
+      return absl::NotFoundError("no file of layers has this name or id; ListLayers lists those there are");
+    }
+    const absl::string_view file = name.substr(0, name.rfind('/'));
+    return absl::NotFoundError(absl::StrCat(name, " is a layer of the file ", file, ", which goes as a whole"));
+  }
   Removed removed;
   for (const auto& file : files) {
     if (file->origin != LayerOrigin::kUpload) {

@@ -19,7 +19,7 @@
 
 namespace headlight {
 
-// What a file may be called: 1 to 64 letters, digits, "-", "_" and ".".
+// What a file may be called: 1 to 64 letters, digits, "-", "_" and ".", the first none of "-" and ".".
 bool IsLayerName(absl::string_view name);
 
 // Thread-safe. What was found stays whole for whoever holds it, whatever happens to its name.

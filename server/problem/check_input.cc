@@ -193,7 +193,8 @@ bool CheckNamedWidths(Checker& c, const LayerForm& layer) {
   if (!p.has_context) {
     const std::int64_t rows = layer.key->shape[0];
     if (rows == layer.query->shape[0]) return embeddings;
-    c.Report("self_attention.context", "nothing", absl::StrCat("a context of width ", rows, ", as the layer has it"));
+    c.Report("self_attention.context", absl::StrCat("none, and keys of width ", rows),
+             "a context of that width, or a layer whose keys read the embeddings");
     return false;
   }
   return fits("self_attention.context.shape", p.context_width, *layer.key) && embeddings;

@@ -66,7 +66,8 @@ void CheckAblation(const v1::AblateHeadsRequest& message, std::int64_t max_heads
 
 // What is told of "self_attention" in this request's own paths.
 absl::Status InOwnFields(const absl::Status& status) {
-  return RenameFields(RenameFields(status, "self_attention.", ""), "self_attention", "embeddings");
+  const absl::Status layer = RenameFields(status, "self_attention.context", "layer");
+  return RenameFields(RenameFields(layer, "self_attention.", ""), "self_attention", "embeddings");
 }
 
 void EncodeChange(const OutputChange& change, v1::OutputChange* message) {

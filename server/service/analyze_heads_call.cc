@@ -27,6 +27,7 @@ std::string FieldOf(int index, absl::string_view name) { return absl::StrCat("se
 absl::Status InRequestsWords(const absl::Status& status, int index) {
   absl::Status renamed = RenameFields(status, "self_attention.embeddings", FieldOf(index, "embeddings"));
   renamed = RenameFields(renamed, "self_attention.layer", "layer");
+  renamed = RenameFields(renamed, "self_attention.context", "layer");
   renamed = RenameFields(renamed, "pattern", FieldOf(index, "pattern"));
   return RenameFields(renamed, "self_attention", absl::StrCat("sequences[", index, "]"));
 }
@@ -192,7 +193,7 @@ absl::Status AnalyzeHeadsCall::Plan(const Request& request) {
     if (spec.ok()) {
       specs.push_back(*std::move(spec));
     } else if (spec.status().code() == absl::StatusCode::kNotFound) {
-      missing.Update(spec.status());
+      missing.Update(InRequestsWords(spec.status(), i));
     } else {
       const bool rank_told = form.shape.size() != 2;
       violations.Add(InRequestsWords(spec.status(), i), rank_told ? FieldOf(i, "embeddings.shape") : "");

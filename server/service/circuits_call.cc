@@ -36,6 +36,9 @@ void EncodeComposition(const CompositionResult& composition, v1::Composition* me
   message->set_value(composition.value);
 }
 
+// The attention of a call is that of the swap.
+absl::Status OfSwap(const absl::Status& status) { return RenameFields(status, "self_attention", "swap"); }
+
 }  // namespace
 
 absl::Status CircuitsCall::PlanSwap() {
@@ -74,7 +77,7 @@ absl::Status CircuitsCall::Accept(const Request& request, absl::Time deadline) {
   checked_ = *std::move(checked);
   if (checked_->swap.has_value()) {
     if (absl::Status planned = PlanSwap(); !planned.ok()) {
-      return RenameFields(RenameFields(planned, "self_attention", "swap"), "outputs", "swap");
+      return RenameFields(OfSwap(planned), "outputs", "swap");
     }
   }
   const CircuitsCost cost = CostOf(checked_->problem);
@@ -98,6 +101,10 @@ void CircuitsCall::MakeWork() {
     for (PhasedWork* work : swap_->order()) order.push_back(work);
   }
   work_ = std::make_unique<Sequence>(std::move(order));
+}
+
+void CircuitsCall::Compute(ComputePool::Done done) {
+  AdmittedCall::Compute([done = std::move(done)](const absl::Status& status) { done(OfSwap(status)); });
 }
 
 void CircuitsCall::Encode(Response* response) {

@@ -24,6 +24,7 @@ class CircuitsCall : public AdmittedCall {
   // Errors: those of CheckCircuits, MakePlan and Admission::Admit; INVALID_ARGUMENT with RESPONSE_TOO_LARGE, or
   // REQUEST_TOO_EXPENSIVE where its workspace is.
   absl::Status Accept(const Request& request, absl::Time deadline);
+  void Compute(ComputePool::Done done);
   // REQUIRES: `done` of Compute was called with OK.
   void Encode(Response* response);
 

@@ -43,7 +43,7 @@ class Check {
     }
     if (request_.has_swap()) Swap(layer, checked.swap);
     if (!violations_.empty()) return violations_.ToStatus();
-    if (!unknown_.empty()) return NotFound();
+    if (!unknown_.empty()) return NotFoundByName(unknown_.front().first, unknown_.front().second, "layer");
     problem.layer = *layer;
     return checked;
   }
@@ -51,23 +51,10 @@ class Check {
  private:
   // Null where there is none: an error of its own, or that of its field.
   std::shared_ptr<const Layer> Find(const std::string& field, const std::string& name) {
-    if (name.empty() || static_cast<std::int64_t>(name.size()) > limits_.max_string_bytes) {
-      violations_.Add(field, absl::StrCat(name.size(), " bytes"),
-                      absl::StrCat("1 to ", limits_.max_string_bytes, " bytes"));
-      return nullptr;
-    }
+    CheckName(field, name, limits_, violations_);
     std::shared_ptr<const Layer> layer = layers_.FindLayer(name);
     if (layer == nullptr) unknown_.emplace_back(field, name);
     return layer;
-  }
-
-  absl::Status NotFound() const {
-    ErrorDetails details;
-    details.reason = ErrorReason::kLayerNotFound;
-    details.metadata["layer"] = unknown_.front().second;
-    return MakeError(absl::StatusCode::kNotFound,
-                     absl::StrCat(unknown_.front().first, ": no layer has this name; ListLayers lists those there are"),
-                     details);
   }
 
   bool InLimit(const std::string& field, std::int64_t value, std::int64_t low, std::int64_t high,
@@ -216,7 +203,8 @@ class Check {
 
   void Swap(const std::optional<CircuitLayer>& layer, std::optional<CheckedSwap>& swap) {
     const v1::CircuitSwap& asked = request_.swap();
-    if (asked.embeddings().shape_size() != 2) {
+    const bool flat = asked.embeddings().shape_size() == 2;
+    if (!flat) {
       violations_.Add("swap.embeddings.shape", absl::StrCat("rank ", asked.embeddings().shape_size()), "rank 2");
     }
     if (asked.options().head_gains_size() > 0) {
@@ -241,18 +229,19 @@ class Check {
     fill("swap.options.key_value_heads", layer->key_value_heads, decoded.request.key_value_heads);
     decoded.request.outputs.kind = TensorKind::kF32;
     absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded.request, limits_);
-    if (!spec.ok()) return Take(spec.status());
+    if (!spec.ok()) return Take(spec.status(), flat ? "" : "swap.embeddings.shape");
     swap = CheckedSwap{*std::move(spec), std::move(decoded.data), {asked.aim_head(), asked.cargo_head()}};
   }
 
-  // The attention's violations under the names that they have here.
-  void Take(const absl::Status& status) {
+  // The attention's violations under the names that they have here, but for those of a field that is told already.
+  void Take(const absl::Status& status, absl::string_view told) {
     const ErrorDetails details = DetailsOf(status);
     const bool limits_alone = details.reason == ErrorReason::kRequestTooExpensive;
     for (const Violation& v : details.violations) {
       absl::string_view field = v.field;
       absl::ConsumePrefix(&field, "self_attention.");
       const std::string path = absl::StrCat("swap.", field);
+      if (path == told || path == "swap.context") continue;  // the latter is told of the layer
       limits_alone ? violations_.AddTooExpensive(path, v.got, v.expected) : violations_.Add(path, v.got, v.expected);
     }
   }

@@ -157,6 +157,20 @@ void ReportChoice(ProblemRequest& request, absl::string_view field, int number, 
                          std::string(allowed));
 }
 
+void CheckName(const std::string& field, const std::string& name, const Limits& limits, Violations& violations) {
+  const auto bytes = static_cast<std::int64_t>(name.size());
+  if (bytes >= 1 && bytes <= limits.max_string_bytes) return;
+  violations.Add(field, absl::StrCat(bytes, " bytes"), absl::StrCat("1 to ", limits.max_string_bytes, " bytes"));
+}
+
+absl::Status NotFoundByName(absl::string_view field, const std::string& name, absl::string_view what) {
+  ErrorDetails details;
+  details.reason = ErrorReason::kLayerNotFound;
+  details.metadata[std::string(what)] = name;
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat(field, ": no ", what, " has this name or id; ListLayers lists those there are"), details);
+}
+
 std::optional<TensorForm> DecodeTensor(bool is_set, const v1::Tensor& message, TensorView& view) {
   if (!is_set) return std::nullopt;
   view.shape.assign(message.shape().begin(), message.shape().end());

@@ -22,6 +22,12 @@ std::optional<TensorForm> DecodeTensor(bool is_set, const v1::Tensor& message, T
 // Likewise without data: the view stays as it is, and no bytes are expected.
 std::optional<TensorForm> DecodeTensor(bool is_set, const v1::TensorSpec& spec, TensorView& view);
 
+// Reports a name or id of a layer or stack that none can have.
+void CheckName(const std::string& field, const std::string& name, const Limits& limits, Violations& violations);
+
+// NOT_FOUND for what `field` names: a "layer" or a "stack".
+absl::Status NotFoundByName(absl::string_view field, const std::string& name, absl::string_view what);
+
 void DecodeOptions(const v1::AttentionOptions& message, DecodedCall& call);
 void DecodeOutputs(const v1::OutputSelection& message, ProblemRequest& request);
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/service/decode_fields.h"
 
 namespace headlight {
 namespace {
@@ -44,7 +45,7 @@ class Decoder {
       : request_(request), stack_(stack), limits_(limits) {}
 
   absl::StatusOr<DecodedTrace> Decode() {
-    CheckName();
+    CheckName("stack", request_.stack(), limits_, violations_);
     CheckBets();
     if (!v1::Priority_IsValid(request_.priority())) {
       violations_.Add("priority", absl::StrCat("number ", request_.priority()), "INTERACTIVE or BATCH");
@@ -55,17 +56,11 @@ class Decoder {
     if (CheckCount() && stack_ != nullptr) DecodeWords();
     if (stack_ != nullptr) DecodeOff();
     if (!violations_.empty()) return violations_.ToStatus();
-    if (stack_ == nullptr) return NotFound();
+    if (stack_ == nullptr) return NotFoundByName("stack", request_.stack(), "stack");
     return std::move(trace_);
   }
 
  private:
-  void CheckName() {
-    const auto bytes = static_cast<std::int64_t>(request_.stack().size());
-    if (bytes >= 1 && bytes <= limits_.max_string_bytes) return;
-    violations_.Add("stack", absl::StrCat(bytes, " bytes"), absl::StrCat("1 to ", limits_.max_string_bytes, " bytes"));
-  }
-
   void CheckBets() {
     const std::int64_t bets = request_.bets();
     trace_.attribution.bets = bets == 0 ? kUsualBets : bets;
@@ -167,14 +162,6 @@ class Decoder {
       violations_.Add(field, absl::StrCat("layer ", off.layer(), ", head ", off.head(), " again"), "each head once");
     }
     heads[off.head()] = 0;
-  }
-
-  absl::Status NotFound() const {
-    ErrorDetails details;
-    details.reason = ErrorReason::kLayerNotFound;
-    details.metadata["stack"] = request_.stack();
-    return MakeError(absl::StatusCode::kNotFound, "stack: no stack has this name; ListLayers lists those there are",
-                     details);
   }
 
   const v1::TraceStackRequest& request_;

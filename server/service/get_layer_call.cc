@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "server/service/decode_fields.h"
 #include "server/service/encode_layers.h"
 
 namespace headlight {
@@ -18,10 +19,13 @@ class Nothing final : public PhasedWork {
 }  // namespace
 
 absl::Status GetLayerCall::Accept(const Request& request, absl::Time deadline) {
+  Violations violations;
+  CheckName("name", request.name(), shared_.limits, violations);
+  if (!violations.empty()) return violations.ToStatus();
   layer_ = shared_.layers.FindLayer(request.name());
   if (layer_ == nullptr) stack_ = shared_.layers.FindStack(request.name());
   if (layer_ == nullptr && stack_ == nullptr) {
-    return absl::NotFoundError("no layer or stack has the name or id that `name` gives; ListLayers lists them");
+    return NotFoundByName("name", request.name(), "layer");
   }
   weights_ = request.include_weights() && layer_ != nullptr;
   if (weights_) {

@@ -1,5 +1,6 @@
 #include "server/service/layer_service.h"
 
+#include "server/service/decode_fields.h"
 #include "server/service/encode_layers.h"
 #include "server/service/get_layer_call.h"
 #include "server/service/prune_call.h"
@@ -44,6 +45,9 @@ grpc::ServerUnaryReactor* LayerService::DeleteLayer(grpc::CallbackServerContext*
                                                     v1::DeleteLayerResponse* response) {
   return Answer({shared_, door_, Method::kDeleteLayer, context}, *request, *response, [&]() -> absl::Status {
     if (absl::Status may = door_.CheckUpload(*context); !may.ok()) return may;
+    Violations violations;
+    CheckName("name", request->name(), shared_.limits, violations);
+    if (!violations.empty()) return violations.ToStatus();
     const absl::StatusOr<LayerStore::Removed> removed = shared_.layers.Remove(request->name());
     if (!removed.ok()) return removed.status();
     response->mutable_layers()->Assign(removed->layers.begin(), removed->layers.end());

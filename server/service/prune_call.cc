@@ -90,13 +90,13 @@ absl::Status PruneWork::Digested() {
 
 absl::Status PruneCall::Accept(const Request& request, absl::Time deadline) {
   PruneWork::Task task;
+  Violations violations;
+  CheckName("layer", request.layer(), shared_.limits, violations);
+  if (!violations.empty()) return violations.ToStatus();
   task.layer = shared_.layers.FindLayer(request.layer());
-  if (task.layer == nullptr) {
-    return absl::NotFoundError("no layer has the name or id that `layer` gives; ListLayers lists them");
-  }
+  if (task.layer == nullptr) return NotFoundByName("layer", request.layer(), "layer");
   task.name = request.name();
   task.replace = request.replace();
-  Violations violations;
   task.shift = ShiftOf(request, *task.layer, violations);
   if (!violations.empty()) return violations.ToStatus();
   if (absl::Status may = shared_.layers.MayTake(task.name, "name"); !may.ok()) return may;

@@ -36,6 +36,9 @@ absl::Status RunFairness(const Options& options, const FairnessOptions& fairness
 // How long the units of many forms of calls are, and the beginnings of their phases.
 absl::Status RunUnits(const Options& options);
 
+// A layer with heads removed beside the whole one, checked against the whole one with these heads at zero.
+absl::Status RunPrune(const Options& options);
+
 // One point of how time and memory grow with T; prints it as one line of JSON.
 struct PointOptions {
   std::int64_t tokens = 1024;

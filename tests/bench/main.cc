@@ -68,6 +68,12 @@ int Main(int argc, char** argv) {
   CLI::App* units = add("units", "how long the units of work are", [&options] { return RunUnits(options); });
   add_json(units);
   add_runs(units);
+  CLI::App* prune =
+      add("prune", "a layer with heads removed beside the whole one", [&options] { return RunPrune(options); });
+  prune->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();
+  add_json(prune);
+  add_runs(prune);
+  prune->preparse_callback([&options](std::size_t) { options.runs = 41; });
   CLI::App* one =
       add("point", "one point of how time and memory grow, as JSON", [&] { return RunPoint(options, point); });
   one->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();

@@ -11,6 +11,8 @@ import grpc
 import make
 import numpy as np
 import pytest
+from headlight.v1 import analysis_service_pb2 as analysis_pb
+from headlight.v1 import analysis_service_pb2_grpc as analysis_grpc
 from headlight.v1 import layer_service_pb2 as layer_pb
 from headlight.v1 import layer_service_pb2_grpc as layer_grpc
 from rpc_errors import failure_of, refusal_of
@@ -21,6 +23,7 @@ from wire import BF16, F16, F32, array, service_pb, tensor
 PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 WIDTH = 16
+ZERO = analysis_pb.ABLATION_MODE_ZERO
 TOKEN, OTHER = "token-of-those-who-upload", "token-of-everybody-else"
 
 
@@ -263,6 +266,36 @@ def test_a_pruned_layer_is_the_layer_without_these_heads(taking, rng) -> None:
     assert np.allclose(output, array(taking.attend(off).output) + shift, atol=1e-5)
     pruned.output_shift.CopyFrom(tensor(shift[:-1]))
     refusal_of(lambda: layers_of(taking).PruneLayer(pruned, timeout=10), INVALID, "INVALID_REQUEST")
+
+
+def test_a_layer_whose_keys_want_a_context_is_told_of_by_its_field(taking, rng) -> None:
+    weights = matrices(rng)
+    weights["key"], weights["value"] = (rng.standard_normal((24, WIDTH)).astype(F32) for _ in "kv")
+    upload(taking, file_of(weights), name="crossed", query_heads=4)
+    stub = analysis_grpc.AnalysisServiceStub(taking.channel)
+    tokens = tensor(rng.standard_normal((5, WIDTH)).astype(F32))
+    sequences = [analysis_pb.HeadSequence(embeddings=tokens)]
+    swap = analysis_pb.CircuitSwap(embeddings=tokens, aim_head=0, cargo_head=1)
+    for field, call in {
+        "layer": lambda: stub.AnalyzeHeads(analysis_pb.AnalyzeHeadsRequest(layer="crossed", sequences=sequences)),
+        "layer ": lambda: stub.AblateHeads(
+            analysis_pb.AblateHeadsRequest(layer="crossed", embeddings=tokens, heads=[0], mode=ZERO)
+        ),
+        "swap": lambda: stub.AnalyzeCircuits(analysis_pb.AnalyzeCircuitsRequest(layer="crossed", swap=swap)),
+    }.items():
+        assert list(failure_of(call).violations) == [field.strip()]
+
+
+def test_no_name_and_one_that_is_too_long_are_violations(taking) -> None:
+    stub = layers_of(taking)
+    for name in ("", "x" * 200):
+        for field, call in {
+            "name": lambda name=name: stub.GetLayer(layer_pb.GetLayerRequest(name=name), timeout=10),
+            "name ": lambda name=name: stub.DeleteLayer(layer_pb.DeleteLayerRequest(name=name), timeout=10),
+            "layer": lambda name=name: stub.PruneLayer(layer_pb.PruneLayerRequest(layer=name, name="x"), timeout=10),
+        }.items():
+            refusal = refusal_of(call, INVALID, "INVALID_REQUEST")
+            assert list(refusal.violations) == [field.strip()]
 
 
 def test_a_folder_at_the_start(start, rng, tmp_path) -> None:

@@ -211,6 +211,8 @@ TEST(Schemes, WhatCannotFitIsToldOf) {
     return FirstOf(Load(tensors, hints)).field;
   };
   EXPECT_EQ(field({{"other", Numbers({1}, 1).Store()}}), "tensors");
+  EXPECT_EQ(field(with("h.0.attn.c_attn.weight", Numbers({6, 16}, 1).Store())), "tensors");
+  EXPECT_EQ(field(with("layers.0.query", Numbers({6, 8}, 1).Store())), "tensors");
   Tensors missing = Ours();
   missing.erase("value");
   EXPECT_EQ(field(missing), "tensors[\"value\"]");

@@ -122,6 +122,13 @@ TEST(LayerStore, RemovesAllNamesOfAnId) {
   EXPECT_EQ(store.Remove("").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(LayerStore, AFileGoesAsAWhole) {
+  LayerStore store;
+  const absl::Status status = store.Remove("induction/0").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(status.message(), "induction/0 is a layer of the file induction, which goes as a whole");
+}
+
 TEST(LayerStore, KeepsWhatIsBuiltInAndFromTheFolder) {
   LayerStore store;
   ASSERT_TRUE(store.Put(FileNamed("mine", 1, LayerOrigin::kFolder), false).ok());
@@ -133,7 +140,7 @@ TEST(LayerStore, KeepsWhatIsBuiltInAndFromTheFolder) {
   for (const char* name : {"demo", "induction", "mine"}) {
     EXPECT_EQ(store.Remove(name).status().code(), absl::StatusCode::kPermissionDenied) << name;
   }
-  for (const char* name : {"", "a/b", "a b", "sha256:00", "\n"}) {
+  for (const char* name : {"", ".", "..", "-", ".hidden", "-x", "a/b", "a b", "sha256:00", "\n"}) {
     EXPECT_EQ(store.MayTake(name, "name").code(), absl::StatusCode::kInvalidArgument) << name;
   }
   EXPECT_FALSE(IsLayerName(std::string(65, 'a')));

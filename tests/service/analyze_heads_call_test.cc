@@ -187,7 +187,9 @@ TEST_F(AnalyzeHeadsCallTest, AMaskIsForOneLength) {
 TEST_F(AnalyzeHeadsCallTest, AnUnknownLayerIsNotFound) {
   AddDemoSentence();
   request_.set_layer("nobody's");
-  EXPECT_EQ(Refusal(request_).code(), absl::StatusCode::kNotFound);
+  const absl::Status status = Refusal(request_);
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(status.message().substr(0, 6), "layer:");
   request_.mutable_sequences(0)->add_token_ids(4);
   EXPECT_EQ(Refusal(request_).code(), absl::StatusCode::kInvalidArgument);
 }

@@ -207,6 +207,24 @@ TEST_F(CircuitsCallTest, AHeadThatIsNotThereIsWrongNotExpensive) {
   EXPECT_EQ(DetailsOf(status).reason, ErrorReason::kInvalidRequest);
 }
 
+TEST_F(CircuitsCallTest, EachThingThatIsWrongWithASwapIsToldOnceAndAsTheSwaps) {
+  request_.mutable_swap();
+  EXPECT_THAT(FieldsOf(Refusal()), ElementsAre("swap.embeddings.shape"));
+  AskForSwap(0, 1);
+  reinterpret_cast<float*>(request_.mutable_swap()->mutable_embeddings()->mutable_f32_le()->data())[16] = NAN;
+  EXPECT_THAT(FieldsOf(Analyze()), ElementsAre("swap.embeddings"));
+}
+
+TEST_F(CircuitsCallTest, ScoresBeyondFloat32AreRefused) {
+  EncodeTensor(OwnedTensor(GetDemo().embeddings), request_.mutable_queries());
+  auto* numbers = reinterpret_cast<float*>(request_.mutable_queries()->mutable_f32_le()->data());
+  for (int i = 0; i < 160; ++i) numbers[i] *= 1e30F;
+  *request_.mutable_keys() = request_.queries();
+  const absl::Status status = Analyze();
+  EXPECT_THAT(FieldsOf(status), ElementsAre("queries"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("beyond float32"));
+}
+
 TEST_F(CircuitsCallTest, HeadsOfNoLaterLayer) {
   request_.set_later_query_heads(4);
   EXPECT_THAT(FieldsOf(Refusal()), ElementsAre("later_layer"));

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import connections
 import lasting
+import layers
 import load
 import overload
 from scene import Scene
@@ -17,7 +18,7 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = {
-    name: Scenario(*scenario) for part in (overload, connections, lasting) for name, scenario in part.SCENARIOS.items()
+    name: Scenario(*scenario) for part in (overload, connections, lasting, layers) for name, scenario in part.SCENARIOS.items()
 }
 
 
