@@ -232,9 +232,9 @@ Naming NamingOf(const Safetensors& file, const FileHints& hints, Violations& vio
     }
   }
   if (found.size() == 1) return found.front();
-  const std::string got = found.empty() ? "names of no known scheme"
-                                        : absl::StrCat("names of ", found[0].scheme, " and, or with another prefix, of ",
-                                                       found[1].scheme);
+  const std::string got =
+      found.empty() ? "names of no known scheme"
+                    : absl::StrCat("names of ", found[0].scheme, " and, or with another prefix, of ", found[1].scheme);
   violations.Add("tensors", got, "those of GPT-2, BERT, Llama or headlight alone, or tensor_names that map them");
   return {};
 }

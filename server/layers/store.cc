@@ -38,7 +38,8 @@ absl::string_view WhyKept(LayerOrigin origin) {
 bool IsLayerName(absl::string_view name) {
   constexpr std::size_t kMost = 64;
   const auto is_word = [](char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_'; };
-  return !name.empty() && name.size() <= kMost && is_word(name[0]) && std::all_of(name.begin(), name.end(), [&is_word](char c) { return is_word(c) || c == '-' || c == '.'; });
+  return !name.empty() && name.size() <= kMost && is_word(name[0]) &&
+         std::all_of(name.begin(), name.end(), [&is_word](char c) { return is_word(c) || c == '-' || c == '.'; });
 }
 
 LayerStore::LayerStore() {
@@ -89,7 +90,8 @@ absl::Status LayerStore::MayTake(absl::string_view name, absl::string_view field
 absl::Status LayerStore::MayTakeLocked(absl::string_view name, absl::string_view field) const {
   Violations violations;
   if (!IsLayerName(name)) {
-    violations.Add(std::string(field), std::string(name), "1 to 64 letters, digits, \"-\", \"_\" and \".\", the first none of \"-\" and \".\"");
+    violations.Add(std::string(field), std::string(name),
+                   "1 to 64 letters, digits, \"-\", \"_\" and \".\", the first none of \"-\" and \".\"");
     return violations.ToStatus();
   }
   const auto found = files_.find(std::string(name));

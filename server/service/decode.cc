@@ -168,7 +168,8 @@ absl::Status NotFoundByName(absl::string_view field, const std::string& name, ab
   details.reason = ErrorReason::kLayerNotFound;
   details.metadata[std::string(what)] = name;
   return MakeError(absl::StatusCode::kNotFound,
-                   absl::StrCat(field, ": no ", what, " has this name or id; ListLayers lists those there are"), details);
+                   absl::StrCat(field, ": no ", what, " has this name or id; ListLayers lists those there are"),
+                   details);
 }
 
 std::optional<TensorForm> DecodeTensor(bool is_set, const v1::Tensor& message, TensorView& view) {

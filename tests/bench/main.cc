@@ -14,6 +14,26 @@
 namespace headlight::bench {
 namespace {
 
+void AddThreads(CLI::App* command, Options& options) {
+  command->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();
+}
+
+void AddJson(CLI::App* command, Options& options) {
+  // Before the work: a report that cannot be written would cost all of it.
+  const auto writable = [](const std::string& path) {
+    return std::ofstream(path, std::ios::app) ? std::string() : "cannot write " + path;
+  };
+  command->add_option("--json", options.json, "file for the report")->check(CLI::Validator(writable, "PATH"));
+}
+
+void AddShapes(CLI::App* command, Options& options) {
+  command->add_option("--shapes", options.shapes, "folder of the shapes")->capture_default_str();
+}
+
+void AddRuns(CLI::App* command, Options& options) {
+  command->add_option("--runs", options.runs, "of each")->check(CLI::Range(1, 1000))->capture_default_str();
+}
+
 // Exit status: 0 done, 1 a wrong answer or a failure, 2 called wrongly.
 int Main(int argc, char** argv) {
   CLI::App app{"Checks answers, then times them, and prints what was measured beside the goal."};
@@ -35,28 +55,17 @@ int Main(int argc, char** argv) {
     });
     return command;
   };
-  const auto add_json = [&options](CLI::App* command) {
-    // Before the work: a report that cannot be written would cost all of it.
-    const auto writable = [](const std::string& path) {
-      return std::ofstream(path, std::ios::app) ? std::string() : "cannot write " + path;
-    };
-    command->add_option("--json", options.json, "file for the report")->check(CLI::Validator(writable, "PATH"));
-  };
-  const auto add_common = [&](CLI::App* command) {
-    command->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();
-    command->add_option("--shapes", options.shapes, "folder of the shapes")->capture_default_str();
-    add_json(command);
-  };
-  const auto add_runs = [&options](CLI::App* command) {
-    command->add_option("--runs", options.runs, "of each")->check(CLI::Range(1, 1000))->capture_default_str();
-  };
   CLI::App* kernels = add("kernels", "attention by shape and precision, and what maps cost",
                           [&options] { return RunKernels(options); });
-  add_common(kernels);
-  add_runs(kernels);
+  AddThreads(kernels, options);
+  AddShapes(kernels, options);
+  AddJson(kernels, options);
+  AddRuns(kernels, options);
   kernels->add_option("--only", options.only, "names of shapes, with commas between");
   CLI::App* fair = add("fairness", "short calls beside long ones", [&] { return RunFairness(options, fairness); });
-  add_common(fair);
+  AddThreads(fair, options);
+  AddShapes(fair, options);
+  AddJson(fair, options);
   fair->add_option("--calls", fairness.calls, "short calls")->check(CLI::Range(4, 1000000))->capture_default_str();
   fair->add_option("--beside", fairness.beside, "long calls at a time")
       ->check(CLI::Range(1, 64))
@@ -66,17 +75,17 @@ int Main(int argc, char** argv) {
     options.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   });
   CLI::App* units = add("units", "how long the units of work are", [&options] { return RunUnits(options); });
-  add_json(units);
-  add_runs(units);
+  AddJson(units, options);
+  AddRuns(units, options);
   CLI::App* prune =
       add("prune", "a layer with heads removed beside the whole one", [&options] { return RunPrune(options); });
-  prune->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();
-  add_json(prune);
-  add_runs(prune);
+  AddThreads(prune, options);
+  AddJson(prune, options);
+  AddRuns(prune, options);
   prune->preparse_callback([&options](std::size_t) { options.runs = 41; });
   CLI::App* one =
       add("point", "one point of how time and memory grow, as JSON", [&] { return RunPoint(options, point); });
-  one->add_option("--threads", options.threads, "workers")->check(CLI::Range(1, 256))->capture_default_str();
+  AddThreads(one, options);
   one->add_option("--tokens", point.tokens, "T")->check(CLI::Range(1, 1 << 20))->capture_default_str();
   one->add_flag("--naive", point.naive, "instead of flash");
   one->add_option("--seconds", point.seconds, "repeat for so long")->capture_default_str();
