@@ -166,6 +166,28 @@ void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
       ->check(CLI::IsMember({0}) | CLI::Range(std::int64_t{1} << 20, std::int64_t{1} << 50));
 }
 
+void AddWebFlags(ServerOptions& options, CLI::App& app) {
+  app.add_option("--web", options.web,
+                 "explorer and calls over HTTP: HOST:PORT [127.0.0.1:8080]; empty switches it off")
+      ->default_str("")
+      ->envname("HEADLIGHT_WEB")
+      ->expected(0, 1)
+      ->check(Address());
+  app.add_option("--web-hosts", options.web_hosts,
+                 "names by which --web is called, beside localhost and any IP address")
+      ->default_str("")
+      ->envname("HEADLIGHT_WEB_HOSTS")
+      ->delimiter(',');
+  app.add_option("--web-origins", options.web_origins, "other origins whose pages may call, as https://example.org")
+      ->default_str("")
+      ->envname("HEADLIGHT_WEB_ORIGINS")
+      ->delimiter(',');
+  app.add_option("--web-root", options.web_root, "folder of the explorer's files, for who works on them")
+      ->default_str("")
+      ->envname("HEADLIGHT_WEB_ROOT")
+      ->check(CLI::ExistingDirectory);
+}
+
 void AddFlags(ServerOptions& options, CLI::App& app) {
   app.set_version_flag("--version", "headlight " HEADLIGHT_VERSION);
   app.option_defaults()->always_capture_default();
@@ -180,9 +202,7 @@ void AddFlags(ServerOptions& options, CLI::App& app) {
       ->envname("HEADLIGHT_HTTP")
       ->expected(0, 1)
       ->check(Address());
-  app.add_option("--web", options.web, "reserved for the web port; empty switches it off")
-      ->envname("HEADLIGHT_WEB")
-      ->expected(0, 1);
+  AddWebFlags(options, app);
   app.add_option("--threads", options.threads, "compute workers; 0 takes what the cgroup and the affinity allow")
       ->envname("HEADLIGHT_THREADS")
       ->check(CLI::Range(0, 1024));
@@ -222,8 +242,10 @@ std::variant<ServerOptions, int> ParseFlags(int argc, char** argv) {
   CLI::App app{"Headlight: exact multi-head attention as a gRPC service."};
   AddFlags(options, app);
   // CLI11 passes over a variable that is empty; here it says: off.
-  const char* http = std::getenv("HEADLIGHT_HTTP");
-  if (http != nullptr && *http == '\0') options.http.clear();
+  for (const auto& [name, address] : {std::pair{"HEADLIGHT_HTTP", &options.http}, {"HEADLIGHT_WEB", &options.web}}) {
+    const char* value = std::getenv(name);
+    if (value != nullptr && *value == '\0') address->clear();
+  }
   try {
     app.parse(argc, argv);
     RefuseIgnoredVariables(app);

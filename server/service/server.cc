@@ -39,6 +39,7 @@
 #include "server/service/layer_service.h"
 #include "server/service/logging.h"
 #include "server/service/status_page.h"
+#include "server/service/web_port.h"
 #include "server/web/admin_server.h"
 
 namespace headlight {
@@ -155,11 +156,12 @@ class Process {
 
   absl::Status StartGrpc();
   absl::Status StartHttp();
+  absl::Status StartWeb();
   absl::Status LoadLayers();
   void SetReady(bool ready);
   absl::Status RunOwn(const v1::AttendRequest& request, AttendCall& call);
   void WarmUp();
-  // What clients reach, by name: "grpc=HOST:PORT http=HOST:PORT also=...".
+  // What clients reach, by name: "grpc=HOST:PORT http=HOST:PORT web=HOST:PORT also=...".
   std::string Addresses() const;
   StatusFacts Facts() const;
 
@@ -187,6 +189,7 @@ class Process {
   AnalysisService analysis_service_;
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<WebServer> web_;
   std::vector<int> ports_;
 };
 
@@ -239,6 +242,14 @@ absl::Status Process::StartGrpc() {
   const auto at = static_cast<std::size_t>(std::min(failed, ports_.end() - 1) - ports_.begin());
   return absl::UnavailableError(
       absl::StrCat("--listen: cannot listen on ", options_.listen[at], ": in use, or no such address"));
+}
+
+absl::Status Process::StartWeb() {
+  if (options_.web.empty()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<WebServer>> web = StartWebPort(options_, transport_, *grpc_);
+  if (!web.ok()) return web.status();
+  web_ = *std::move(web);
+  return absl::OkStatus();
 }
 
 void Process::SetReady(bool ready) {
@@ -305,6 +316,7 @@ std::string Process::Addresses() const {
   };
   std::string line = absl::StrCat("grpc=", real(options_.listen[0], ports_[0]));
   if (admin_ != nullptr) absl::StrAppend(&line, " http=", real(options_.http, admin_->port()));
+  if (web_ != nullptr) absl::StrAppend(&line, " web=", real(options_.web, web_->port()));
   for (std::size_t i = 1; i < options_.listen.size(); ++i) {
     absl::StrAppend(&line, i == 1 ? " also=" : ",", real(options_.listen[i], ports_[i]));
   }
@@ -332,6 +344,7 @@ absl::Status Process::Start() {
   if (absl::Status status = StartHttp(); !status.ok()) return status;
   if (absl::Status status = StartGrpc(); !status.ok()) return status;
   grpc_->GetHealthCheckService()->SetServingStatus(false);
+  if (absl::Status status = StartWeb(); !status.ok()) return status;
   WarmUp();
   if (SignalPending()) return absl::OkStatus();  // told to end before it was ready
   admission_.Open();
@@ -363,6 +376,7 @@ bool Process::Drain() {
   for (const absl::Time end = absl::Now() + kLastBytes; open_calls_.load() > 0 && absl::Now() < end;) {
     absl::SleepFor(kDrainPoll);
   }
+  if (web_ != nullptr) web_->Stop();  // once its answers have left
   grpc_->Shutdown(absl::ToChronoTime(absl::Now() + (clean ? kLastBytes : absl::ZeroDuration())));
   if (admin_ != nullptr) admin_->Stop();
   spdlog::info(clean ? "drained" : "drain timeout: calls were cut off");
@@ -403,7 +417,6 @@ int Serve(const ServerOptions& options, const sigset_t& signals, LogCounts& log_
     spdlog::critical("--cpu-target: {}", std::string(forced.message()));
     return 1;
   }
-  if (!options.web.empty()) spdlog::warn("--web={}: this version serves nothing there", options.web);
   const ServerOptions resolved = Resolved(options);
   const absl::StatusOr<std::unique_ptr<Transport>> transport = Transport::Create(resolved.transport);
   if (!transport.ok()) {

@@ -14,7 +14,9 @@ namespace headlight {
 struct ServerOptions {
   std::vector<std::string> listen = {"127.0.0.1:50051"};  // HOST:PORT or unix:PATH; port 0: any
   std::string http = "127.0.0.1:9464";                    // metrics and probes; empty: none
-  std::string web;                                        // accepted for what is to come; nothing is served there yet
+  std::string web = "127.0.0.1:8080";                     // explorer and calls over HTTP; empty: none
+  std::vector<std::string> web_hosts, web_origins;        // as OriginRules has them
+  std::string web_root;                                   // a folder of the explorer's files; empty: those built in
   int threads = 0;                                        // 0: what the cgroup and the affinity allow
   std::string cpu_target;                                 // empty: the best
   bool reflection = true;

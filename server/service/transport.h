@@ -57,6 +57,8 @@ class Transport {
   std::shared_ptr<grpc::ServerCredentials> CredentialsFor(const std::string& address);
 
   const Door& door() const { return door_; }
+  // Null without TLS.
+  const Reloaded<TlsIdentity>* identity() const { return identity_.get(); }
   // When the certificate in use expires, in seconds since 1970; 0 without TLS.
   double certificate_expiry() const;
 

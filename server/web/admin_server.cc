@@ -1,17 +1,15 @@
 #include "server/web/admin_server.h"
 
 #include <httplib.h>
-#include <sys/socket.h>
 
-#include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "server/web/listen.h"
 
 namespace headlight {
 namespace {
@@ -19,7 +17,6 @@ namespace {
 // Silent connections hold a thread each until the read timeout: probes must find one that is free.
 constexpr std::size_t kThreads = 128;
 constexpr time_t kReadMicroseconds = 500'000;
-constexpr int kWaitingConnections = 512;
 constexpr std::size_t kMostPayloadBytes = 1024;
 constexpr char kText[] = "text/plain; charset=utf-8";
 constexpr char kIndex[] =
@@ -63,19 +60,8 @@ void Route(const AdminPages& pages, const httplib::Request& request, httplib::Re
   }
 }
 
-// The library's default, SO_REUSEPORT, would let a second server share the port without a word.
-void SetSocketOptions(socket_t socket) {
-  const int yes = 1;
-  setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-}
-
-// `listener`: set to the socket that it will listen on.
-void Configure(AdminPages pages, httplib::Server& http, socket_t* listener) {
+void Configure(AdminPages pages, httplib::Server& http) {
   http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
-  http.set_socket_options([listener](socket_t socket) {
-    SetSocketOptions(socket);
-    *listener = socket;
-  });
   http.set_keep_alive_max_count(1);
   http.set_keep_alive_timeout(1);
   http.set_read_timeout(0, kReadMicroseconds);
@@ -94,13 +80,6 @@ void Configure(AdminPages pages, httplib::Server& http, socket_t* listener) {
   });
 }
 
-absl::Status CannotListen(const HostPort& address, int error) {
-  // Where a name is not found, errno says nothing of use.
-  const bool told = error == EADDRINUSE || error == EADDRNOTAVAIL || error == EACCES || error == EMFILE;
-  return absl::UnavailableError(absl::StrCat("cannot listen on ", ToString(address), ": ",
-                                             told ? std::strerror(error) : "unknown host or unusable address"));
-}
-
 }  // namespace
 
 AdminServer::AdminServer(std::unique_ptr<httplib::Server> http, int port) : http_(std::move(http)), port_(port) {}
@@ -109,22 +88,11 @@ AdminServer::~AdminServer() { Stop(); }
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const HostPort& address, AdminPages pages) try {
   auto http = std::make_unique<httplib::Server>();
-  socket_t socket = INVALID_SOCKET;
-  Configure(std::move(pages), *http, &socket);
-  errno = 0;
-  int port = address.port;
-  if (port == 0) {
-    port = http->bind_to_any_port(address.host);
-  } else if (!http->bind_to_port(address.host, port)) {
-    port = -1;
-  }
-  if (port <= 0) return CannotListen(address, errno);
-  // The library lets 5 connections wait to be taken: a probe beside a few silent ones would be dropped, and come again
-  // only after a second.
-  listen(socket, kWaitingConnections);
-  http->set_socket_options(SetSocketOptions);
-  std::unique_ptr<AdminServer> server(new AdminServer(std::move(http), port));
-  if (!server->Listen()) return CannotListen(address, 0);
+  Configure(std::move(pages), *http);
+  const absl::StatusOr<int> port = BindTo(address, *http);
+  if (!port.ok()) return port.status();
+  std::unique_ptr<AdminServer> server(new AdminServer(std::move(http), *port));
+  if (!server->Listen()) return absl::UnavailableError("listening ended at once");
   return server;
 } catch (const std::exception& error) {
   return absl::ResourceExhaustedError(absl::StrCat("cannot start the administrative server: ", error.what()));

@@ -60,7 +60,7 @@ class Server:
         binary: str = BINARY,
         ready: bool = True,
     ):
-        ports = ["--listen=127.0.0.1:0", "--http=127.0.0.1:0"] if defaults else []
+        ports = ["--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web=127.0.0.1:0"] if defaults else []
         self._stderr = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [*under, binary, *ports, *flags],

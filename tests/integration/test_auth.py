@@ -128,7 +128,7 @@ def test_a_file_without_tokens_refuses_to_start(tmp_path, text, word) -> None:
     path = tmp_path / "tokens"
     if text is not None:
         path.write_text(text)
-    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", f"--auth-token-file={path}")
+    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web=", f"--auth-token-file={path}")
     assert (ended.returncode, ended.stdout) == (1, "")
     (line,) = ended.stderr.splitlines()
     assert "--auth-token-file" in line and word in line

@@ -66,7 +66,7 @@ def test_an_unknown_target_refuses_to_start_and_names_those_there_are(server, na
     available = list(info_of(server).available_cpu_targets)
     if name in available:
         pytest.skip(f"this machine has {name}")
-    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", f"--cpu-target={name}")
+    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web=", f"--cpu-target={name}")
     assert ended.returncode == 1
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()

@@ -316,7 +316,7 @@ def test_a_folder_at_the_start(start, rng, tmp_path) -> None:
     delete = layer_pb.DeleteLayerRequest(name="mine")
     refusal_of(lambda: layers_of(server).DeleteLayer(delete, timeout=10), PERMISSION_DENIED, "PERMISSION_DENIED")
     (tmp_path / "bad.safetensors").write_bytes(b"no file of layers")
-    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", f"--layers={tmp_path}")
+    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web=", f"--layers={tmp_path}")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "--layers" in ended.stderr and "bad.safetensors" in ended.stderr
 

@@ -110,17 +110,19 @@ def test_a_flag_goes_before_the_environment(start) -> None:
 
 @pytest.mark.parametrize("flag", ["--http=", "--web="])
 def test_a_port_can_be_switched_off(start, flag) -> None:
-    server = start("--threads=1", "--listen=127.0.0.1:0", *(["--http=127.0.0.1:0"] if flag == "--web=" else []), flag,
-                   defaults=False)  # fmt: skip
+    others = [f"{name}127.0.0.1:0" for name in ("--http=", "--web=") if name != flag]
+    server = start("--threads=1", "--listen=127.0.0.1:0", *others, flag, defaults=False)
     ready = READY.match(server.ready_line)
-    assert ready["web"] is None
     assert (ready["http"] is None) == (flag == "--http=")
+    assert (ready["web"] is None) == (flag == "--web=")
     assert info_of(server).threads == 1
 
 
 def test_an_empty_variable_switches_a_port_off(start) -> None:
-    server = start("--threads=1", "--listen=127.0.0.1:0", env={"HEADLIGHT_HTTP": ""}, defaults=False)
-    assert READY.match(server.ready_line)["http"] is None
+    off = {"HEADLIGHT_HTTP": "", "HEADLIGHT_WEB": ""}
+    server = start("--threads=1", "--listen=127.0.0.1:0", env=off, defaults=False)
+    ready = READY.match(server.ready_line)
+    assert ready["http"] is None and ready["web"] is None
 
 
 def test_silent_connections_do_not_hold_up_probes(start) -> None:
@@ -152,16 +154,16 @@ def test_several_listeners_one_of_them_a_unix_socket(start, tmp_path) -> None:
 
 def test_a_unix_socket_alone(start, tmp_path) -> None:
     path = f"unix:{tmp_path / 'headlight.sock'}"
-    server = start("--threads=1", f"--listen={path}", "--http=127.0.0.1:0", defaults=False)
+    server = start("--threads=1", f"--listen={path}", "--http=127.0.0.1:0", "--web=", defaults=False)
     assert server.address == path
     assert server.attend(make.canary()).HasField("output")
 
 
-@pytest.mark.parametrize("flag", ["--listen", "--http"])
+@pytest.mark.parametrize("flag", ["--listen", "--http", "--web"])
 def test_a_port_in_use(flag) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        ports = {"--listen": "127.0.0.1:0", "--http": "127.0.0.1:0", flag: address}
+        ports = {"--listen": "127.0.0.1:0", "--http": "127.0.0.1:0", "--web": "", flag: address}
         ended = run_server(*[f"{name}={value}" for name, value in ports.items()])
     assert ended.returncode == 1
     assert ended.stdout == ""
@@ -169,7 +171,7 @@ def test_a_port_in_use(flag) -> None:
     assert address in line and flag in line and "in use" in line
 
 
-@pytest.mark.parametrize("flag", ["--listen=nowhere", "--listen=127.0.0.1", "--http=1:2:3", "--http=127.0.0.1:99999"])
+@pytest.mark.parametrize("flag", ["--listen=nowhere", "--listen=127.0.0.1", "--http=1:2:3", "--http=127.0.0.1:99999", "--web=here"])
 def test_an_address_that_is_none(flag) -> None:
     others = ["--http=127.0.0.1:0"] if flag.startswith("--listen") else ["--listen=127.0.0.1:0"]
     ended = run_server(*others, flag)
@@ -183,7 +185,7 @@ def test_an_address_that_is_none(flag) -> None:
     "flag", ["--no-such-flag", "--threads=many", "--threads=-1", "--drain-delay=-1", "--drain-delay=nan", "--max-call-seconds=nan", "--log-level=loud", "word", "--listen=unix:", "--listen=unix:" + "x" * 108, "--auth-token-file=", "--memory-budget-bytes=1"]
 )
 def test_a_bad_flag(flag) -> None:
-    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", flag)
+    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web=", flag)
     assert ended.returncode == 2
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
@@ -191,20 +193,20 @@ def test_a_bad_flag(flag) -> None:
 
 
 def test_a_bad_variable() -> None:
-    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", env={"HEADLIGHT_THREADS": "many"})
+    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web=", env={"HEADLIGHT_THREADS": "many"})
     assert ended.returncode != 0
     assert "--threads" in ended.stderr
 
 
 def test_an_empty_path_does_not_switch_authentication_off() -> None:
-    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", env={"HEADLIGHT_AUTH_TOKEN_FILE": ""})
+    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web=", env={"HEADLIGHT_AUTH_TOKEN_FILE": ""})
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "HEADLIGHT_AUTH_TOKEN_FILE" in ended.stderr
 
 
 def test_the_address_that_cannot_be_listened_on_is_named(tmp_path) -> None:
     taken = "unix:/nonexistent/dir/socket"
-    ended = run_server("--listen=127.0.0.1:0", f"--listen={taken}", "--http=127.0.0.1:0")
+    ended = run_server("--listen=127.0.0.1:0", f"--listen={taken}", "--http=127.0.0.1:0", "--web=")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert f"cannot listen on {taken}" in ended.stderr
 
@@ -212,7 +214,7 @@ def test_the_address_that_cannot_be_listened_on_is_named(tmp_path) -> None:
 def test_a_live_unix_socket_is_not_taken_away(start, tmp_path) -> None:
     address = f"unix:{tmp_path}/socket"
     first = start("--listen=127.0.0.1:0", f"--listen={address}")
-    ended = run_server("--listen=127.0.0.1:0", f"--listen={address}", "--http=127.0.0.1:0")
+    ended = run_server("--listen=127.0.0.1:0", f"--listen={address}", "--http=127.0.0.1:0", "--web=")
     assert ended.returncode == 1 and f"{address}: in use" in ended.stderr
     with grpc.insecure_channel(address) as channel:
         stub = service_grpc.AttentionServiceStub(channel)

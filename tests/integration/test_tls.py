@@ -203,7 +203,7 @@ def test_a_configuration_that_cannot_be(authority, flags, code, word) -> None:
     authority.issue().write("server")
     authority.issue().write("other")
     paths = [flag if "names" in flag else flag.replace("=", f"={folder}/") for flag in flags]
-    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", *paths)
+    ended = run_server("--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web=", *paths)
     assert ended.returncode == code
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()

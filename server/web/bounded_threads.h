@@ -1,0 +1,45 @@
+// Threads for connections, of which no more are taken than there are threads.
+#ifndef HEADLIGHT_SERVER_WEB_BOUNDED_THREADS_H_
+#define HEADLIGHT_SERVER_WEB_BOUNDED_THREADS_H_
+
+#include <httplib.h>
+
+#include <functional>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+namespace headlight {
+
+// The library's pool takes connections without bound, each with a descriptor of the process: here whoever hands one
+// over waits until a thread is free, and others wait in the system's queue.
+class BoundedThreads final : public httplib::TaskQueue {
+ public:
+  explicit BoundedThreads(int threads) : free_(threads), pool_(static_cast<std::size_t>(threads)) {}
+
+  // bool in later versions of the library, and void before.
+  using Enqueued = decltype(std::declval<httplib::TaskQueue&>().enqueue(nullptr));
+  Enqueued enqueue(std::function<void()> task) override {
+    {
+      const absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(+[](int* free) { return *free > 0; }, &free_));
+      --free_;
+    }
+    return pool_.enqueue([this, run = std::move(task)] {
+      run();
+      const absl::MutexLock lock(&mutex_);
+      ++free_;
+    });
+  }
+  void shutdown() override { pool_.shutdown(); }
+
+ private:
+  absl::Mutex mutex_;
+  int free_ ABSL_GUARDED_BY(mutex_);
+  httplib::ThreadPool pool_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_WEB_BOUNDED_THREADS_H_

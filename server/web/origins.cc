@@ -1,0 +1,47 @@
+#include "server/web/origins.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+namespace headlight {
+namespace {
+
+bool IsAddress(const std::string& name) {
+  in6_addr address;
+  return inet_pton(AF_INET, name.c_str(), &address) == 1 || inet_pton(AF_INET6, name.c_str(), &address) == 1;
+}
+
+// Of "name:port", "[::1]:port" or without a port.
+std::string NameIn(absl::string_view host) {
+  if (!host.empty() && host[0] == '[') {
+    const std::size_t end = host.find(']');
+    return std::string(end == absl::string_view::npos ? "" : host.substr(1, end - 1));
+  }
+  return absl::AsciiStrToLower(host.substr(0, host.find(':')));
+}
+
+bool Holds(const std::vector<std::string>& texts, const std::string& text) {
+  return std::find(texts.begin(), texts.end(), text) != texts.end();
+}
+
+}  // namespace
+
+Provenance Judge(const WebSource& source, const OriginRules& rules, bool shows_page) {
+  const std::string name = NameIn(source.host);
+  if (name != "localhost" && !IsAddress(name) && !Holds(rules.hosts, name)) return Provenance::kStrangeHost;
+  const std::string own = absl::StrCat(rules.scheme, "://", absl::AsciiStrToLower(source.host));
+  if (!source.origin.empty()) {
+    const std::string origin = absl::AsciiStrToLower(source.origin);
+    if (origin == own) return Provenance::kOwn;
+    return Holds(rules.origins, origin) ? Provenance::kListed : Provenance::kStrangePage;
+  }
+  const bool own_site = source.fetch_site.empty() || source.fetch_site == "same-origin" || source.fetch_site == "none";
+  if (own_site || (shows_page && source.fetch_mode == "navigate")) return Provenance::kOwn;
+  return Provenance::kStrangePage;
+}
+
+}  // namespace headlight
