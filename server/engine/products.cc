@@ -37,6 +37,7 @@ class PackTiles final : public Phase {
     const std::int64_t width = call_.plan.tile.keys;
     const std::int64_t tiles = PackedKeys(call_, batch) / width;
     if (step >= tiles) return false;
+    if (!part.rows.ready) return absl::InternalError("tiles are packed of rows that products do not take");
     const absl::StatusOr<std::shared_ptr<const Matmul>> product = call_.matmuls.Get(part.product);
     if (!product.ok()) return product.status();
     if ((*product)->packed_bytes() > part.rows.tile_bytes) return absl::InternalError("a packed tile has no room");

@@ -97,7 +97,9 @@ void PlanPackedTiles(std::int64_t visible_pairs, Processor processor, ExecutionP
   const std::int64_t tiles = d.key_tokens / plan.tile.keys;
   if (!processor.gains_from_packing || plan.algorithm != Algorithm::kFlash || tiles == 0) return;
   if (spec.mask.window.has_value() || visible_pairs * d.query_heads < kRows * heads * d.key_tokens) return;
-  const std::int64_t left = kMaxPackedBytes - (plan.packs ? PackedBytes(spec, plan.bf16_products) : 0);
+  const std::int64_t made_ready = PackedBytes(spec, plan.bf16_products);
+  if (made_ready > 0 && !plan.packs) return;  // tile by tile: there are no rows to pack from
+  const std::int64_t left = kMaxPackedBytes - made_ready;
   const std::int64_t keys = heads * tiles * PackedTileBytes(d.head_size, plan.tile.keys, plan.bf16_products);
   const std::int64_t values = heads * tiles * PackedTileBytes(plan.tile.keys, d.value_head_size, plan.bf16_products);
   plan.packs_key_tiles = keys <= left;

@@ -170,7 +170,7 @@ std::optional<WebAnswer> ConnectGateway::RefuseBody(const ConnectHead& head, std
                                                     HeldBytes& held) const {
   const bool json = CodecOf(head) == Codec::kJson;
   if (const std::int64_t most = json ? limits_.json_bytes : limits_.message_bytes; come + more > most) {
-    return ConnectError(grpc::StatusCode::INVALID_ARGUMENT,
+    return ConnectError(grpc::StatusCode::RESOURCE_EXHAUSTED,
                         absl::StrCat("a body of ", come + more, " bytes or more; at most ", most,
                                      json ? " as JSON: send application/proto, or use gRPC" : ""));
   }

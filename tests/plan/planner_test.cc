@@ -182,6 +182,30 @@ TEST(MakePlan, PacksTilesWhereManyRowsMeetEachKey) {
   EXPECT_FALSE(DraftPlan(Checked(HeadMajorRequest({1, 8, 8, 1024, 1024, 64, 64})), {true, false}).packs_key_tiles);
 }
 
+// Tiles are laid out from rows as products take them: as they came, or made so before.
+TEST(MakePlan, PacksNoTilesOfRowsThatAreMadeTileByTile) {
+  const auto plan = [](std::int64_t tokens, TensorKind kind, ComputePrecision precision, bool rotary) {
+    ProblemRequest request = HeadMajorRequest({1, 8, 8, tokens, tokens, 64, 64}, kind);
+    request.precision = precision;
+    if (rotary) {
+      request.position.kind = PositionKind::kRotary;
+      request.position.layout = ChannelLayout::kHalves;
+    }
+    return DraftPlan(Checked(request), {true, true});
+  };
+  constexpr auto kFloat32 = ComputePrecision::kFloat32;
+  const std::int64_t fits = kMaxPackedBytes / (2 * 8 * 64 * 4);  // tokens, K and V in float32
+  for (const TensorKind kind : {TensorKind::kF16, TensorKind::kBF16}) {
+    EXPECT_TRUE(plan(fits, kind, kFloat32, false).packs);
+    for (const std::int64_t tokens : {fits + 1, 5120L, 2 * fits}) {
+      EXPECT_FALSE(plan(tokens, kind, kFloat32, false).packs_key_tiles) << tokens;
+    }
+  }
+  EXPECT_FALSE(plan(8400, TensorKind::kF32, kFloat32, true).packs_key_tiles);
+  EXPECT_FALSE(plan(8400, TensorKind::kF32, ComputePrecision::kBFloat16, false).packs_key_tiles);
+  EXPECT_TRUE(plan(5120, TensorKind::kF32, kFloat32, false).packs_key_tiles);
+}
+
 // Every number of a plan.
 std::vector<std::int64_t> NumbersOf(const ExecutionPlan& plan) {
   return {static_cast<std::int64_t>(plan.algorithm),

@@ -1,6 +1,8 @@
 // The same request gives the same bits: with one thread or several, alone or in a batch.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/support/oracle.h"
 
 namespace headlight {
@@ -122,6 +124,51 @@ TEST(SameBits, WithPackedTilesOrWithout) {
         EXPECT_EQ(packed, BytesOf(*bound, Algorithm::kFlash, 3));
       }
     }
+  }
+}
+
+// Rows that products do not take as they come, in batches of which some have them made at once and some tile by tile.
+TEST(SameBits, WhereKeysAreConvertedAtOnceOrByTile) {
+  struct Row {
+    TensorKind kind;
+    ComputePrecision precision;
+    bool rotary;
+  };
+  for (const Row& row : {Row{TensorKind::kF16, ComputePrecision::kFloat32, false},
+                         Row{TensorKind::kBF16, ComputePrecision::kFloat32, false},
+                         Row{TensorKind::kF32, ComputePrecision::kFloat32, true},
+                         Row{TensorKind::kF32, ComputePrecision::kBFloat16, false}}) {
+    Problem p;
+    p.hq = p.hkv = 2;
+    p.d = p.dv = 80;
+    p.tq = 512;  // enough for tiles to be packed
+    p.tk = 1111;
+    p.kind = row.kind;
+    p.precision = row.precision;
+    if (row.rotary) {
+      p.position.kind = PositionKind::kRotary;
+      p.position.layout = ChannelLayout::kHalves;
+      p.position.query_offset = 0;
+    }
+    // One more than is made at once: each head has K and V of tk rows of d in float32.
+    p.b = kMaxPackedBytes / (2 * p.hkv * p.tk * p.d * 4) + 1;
+    if (row.rotary || row.precision == ComputePrecision::kBFloat16) p.b *= 2;
+    SCOPED_TRACE(p.Describe());
+    const auto bound = Bind(p);
+    const auto by_tile = [](const ExecutionPlan& plan) { EXPECT_FALSE(plan.packs || plan.packs_key_tiles); };
+    const std::string all = BytesOf(*bound, Algorithm::kFlash, 2, by_tile);
+    Problem last = p;
+    last.b = 1;
+    const auto alone = Bind(last);
+    const auto take_last = [&p](const OwnedTensor& from, OwnedTensor& to) {
+      const std::size_t bytes = to.bytes.size();
+      std::copy_n(from.bytes.end() - static_cast<std::ptrdiff_t>(bytes), bytes, to.bytes.begin());
+    };
+    take_last(bound->query, alone->query);
+    take_last(bound->key, alone->key);
+    take_last(bound->value, alone->value);
+    const std::string one = BytesOf(*alone, Algorithm::kFlash, 1);
+    EXPECT_TRUE(one == all.substr(all.size() - one.size()));
   }
 }
 
