@@ -54,8 +54,18 @@ Connection::Connection(int socket, TlsSession tls, const ConnectionLimits& limit
 
 Connection::~Connection() {
   if (tls_ != nullptr && SSL_is_init_finished(tls_.get()) == 1) SSL_shutdown(tls_.get());
+  if (closes_) Linger();
   shutdown(socket_, SHUT_RDWR);
   close(socket_);
+}
+
+void Connection::Linger() {
+  shutdown(socket_, SHUT_WR);
+  const absl::Time until = absl::Now() + limits_.linger;
+  while (absl::Now() < until && !ending_.load()) {
+    if (!Poll(socket_, POLLIN, kLook)) continue;
+    if (recv(socket_, buffer_.data(), buffer_.size(), 0) <= 0) return;
+  }
 }
 
 bool Connection::Handshake() {

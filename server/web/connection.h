@@ -20,6 +20,7 @@ struct ConnectionLimits {
   absl::Duration whole = absl::Seconds(120);    // of its body, and again of its answer
   absl::Duration silence = absl::Seconds(10);   // without a byte, within any of them
   absl::Duration idle = absl::Seconds(15);      // between two requests
+  absl::Duration linger = absl::Seconds(2);     // in which what nobody reads still may come before the end
   std::int64_t head_bytes = std::int64_t{32} << 10;
 };
 
@@ -58,6 +59,8 @@ class Connection final : public httplib::Stream {
   socket_t socket() const override { return 0; }
 
  private:
+  // Lets come what is under way: to close with bytes unread would take the answer away from who still sends them.
+  void Linger();
   // Waits until the socket is ready, or says false at the deadline or after too long a silence.
   bool Wait(short events) const;
   // Calls one of OpenSSL's functions until it does not ask for more from the socket.

@@ -4,6 +4,7 @@
 #include <connectrpc/conformance/v1/server_compat.pb.h>
 #include <connectrpc/conformance/v1/service.grpc.pb.h>
 #include <google/rpc/error_details.pb.h>
+#include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
@@ -70,20 +71,25 @@ class ConformanceService final : public suite::ConformanceService::CallbackServi
     for (const auto& trailer : wanted.response_trailers()) {
       for (const auto& value : trailer.value()) context->AddTrailingMetadata(trailer.name(), Sent(trailer.name(), value));
     }
-    absl::SleepFor(absl::Milliseconds(wanted.response_delay_ms()));
-    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    grpc::Status end;
     if (wanted.has_error()) {
       google::rpc::Status status;
       status.set_code(wanted.error().code());
       status.set_message(wanted.error().message());
       for (const auto& detail : wanted.error().details()) *status.add_details() = detail;
       status.add_details()->PackFrom(info);
-      reactor->Finish({static_cast<grpc::StatusCode>(status.code()), status.message(), status.SerializeAsString()});
+      end = {static_cast<grpc::StatusCode>(status.code()), status.message(), status.SerializeAsString()};
     } else {
       payload->set_data(wanted.response_data());
       *payload->mutable_request_info() = info;
-      reactor->Finish(grpc::Status::OK);
     }
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    auto* alarm = new grpc::Alarm;
+    alarm->Set(absl::ToChronoTime(absl::Now() + absl::Milliseconds(wanted.response_delay_ms())),
+               [alarm, reactor, end](bool /*in_time*/) {
+                 reactor->Finish(end);
+                 delete alarm;
+               });
     return reactor;
   }
 };
