@@ -4,6 +4,7 @@
 
 #include <httplib.h>
 
+#include <atomic>
 #include <functional>
 #include <utility>
 
@@ -16,14 +17,17 @@ namespace headlight {
 // over waits until a thread is free, and others wait in the system's queue.
 class BoundedThreads final : public httplib::TaskQueue {
  public:
-  explicit BoundedThreads(int threads) : free_(threads), pool_(static_cast<std::size_t>(threads)) {}
+  // `crowded`: true while somebody waits; outlives it.
+  BoundedThreads(int threads, std::atomic<bool>& crowded) : crowded_(crowded), free_(threads), pool_(static_cast<std::size_t>(threads)) {}
 
   // bool in later versions of the library, and void before.
   using Enqueued = decltype(std::declval<httplib::TaskQueue&>().enqueue(nullptr));
   Enqueued enqueue(std::function<void()> task) override {
     {
       const absl::MutexLock lock(&mutex_);
+      crowded_ = free_ == 0;
       mutex_.Await(absl::Condition(+[](int* free) { return *free > 0; }, &free_));
+      crowded_ = false;
       --free_;
     }
     return pool_.enqueue([this, run = std::move(task)] {
@@ -35,6 +39,7 @@ class BoundedThreads final : public httplib::TaskQueue {
   void shutdown() override { pool_.shutdown(); }
 
  private:
+  std::atomic<bool>& crowded_;
   absl::Mutex mutex_;
   int free_ ABSL_GUARDED_BY(mutex_);
   httplib::ThreadPool pool_;

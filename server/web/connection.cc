@@ -43,12 +43,13 @@ void NameOf(int socket, int (*name)(int, sockaddr*, socklen_t*), std::string& ip
 
 }  // namespace
 
-Connection::Connection(int socket, TlsSession tls, const ConnectionLimits& limits, const std::atomic<bool>& ending)
+Connection::Connection(int socket, TlsSession tls, const ConnectionLimits& limits, const ConnectionSignals& signals)
     : socket_(socket),
       tls_(std::move(tls)),
       limits_(limits),
-      ending_(ending),
-      deadline_(absl::Now() + limits.head) {
+      signals_(signals),
+      began_(absl::Now()),
+      deadline_(began_ + limits.head) {
   fcntl(socket_, F_SETFL, fcntl(socket_, F_GETFL) | O_NONBLOCK);
 }
 
@@ -62,7 +63,7 @@ Connection::~Connection() {
 void Connection::Linger() {
   shutdown(socket_, SHUT_WR);
   const absl::Time until = absl::Now() + limits_.linger;
-  while (absl::Now() < until && !ending_.load()) {
+  while (absl::Now() < until && !signals_.ending.load() && !signals_.crowded.load()) {
     if (!Poll(socket_, POLLIN, kLook)) continue;
     if (recv(socket_, buffer_.data(), buffer_.size(), 0) <= 0) return;
   }
@@ -74,8 +75,9 @@ bool Connection::Handshake() {
 
 bool Connection::AwaitRequest() {
   if (begin_ < end_ || (tls_ != nullptr && SSL_pending(tls_.get()) > 0)) return true;
-  const absl::Time until = absl::Now() + limits_.idle;
-  while (!ending_.load() && absl::Now() < until) {
+  const absl::Time began = absl::Now();
+  const absl::Time until = began + limits_.idle;
+  while (absl::Now() < until && !Late(absl::Now() - began)) {
     if (Poll(socket_, POLLIN, kLook)) return true;
   }
   return false;
@@ -83,13 +85,15 @@ bool Connection::AwaitRequest() {
 
 void Connection::BeginRequest() {
   in_head_ = true;
+  closes_ = true;  // what follows a head that is none would be read as another
   answering_ = false;
   head_bytes_ = 0;
-  deadline_ = absl::Now() + limits_.head;
+  began_ = absl::Now();
+  deadline_ = began_ + limits_.head;
 }
 
 void Connection::HeadIsRead() {
-  in_head_ = false;
+  in_head_ = closes_ = false;
   deadline_ = absl::Now() + limits_.whole;
 }
 
@@ -99,9 +103,13 @@ bool Connection::is_readable() const { return begin_ < end_ || Poll(socket_, POL
 
 bool Connection::is_writable() const { return Poll(socket_, POLLOUT, limits_.silence); }
 
+bool Connection::Late(absl::Duration passed) const {
+  return signals_.ending.load() || (signals_.crowded.load() && passed > limits_.crowded);
+}
+
 bool Connection::Wait(short events) const {
   const absl::Time until = std::min(deadline_, absl::Now() + limits_.silence);
-  while (absl::Now() < until && !(in_head_ && ending_.load())) {
+  while (absl::Now() < until && !(in_head_ && Late(absl::Now() - began_))) {
     if (Poll(socket_, events, std::min(kLook, until - absl::Now()))) return true;
   }
   return false;
@@ -139,7 +147,7 @@ ssize_t Connection::Send(const char* bytes, size_t size) {
 }
 
 ssize_t Connection::read(char* bytes, size_t size) {
-  if (absl::Now() > deadline_) return -1;
+  if (absl::Now() > deadline_ || (in_head_ && Late(absl::Now() - began_))) return -1;
   answering_ = false;  // what was written was "100 Continue"
   if (begin_ == end_) {
     const ssize_t got = Receive(buffer_.data(), buffer_.size());

@@ -20,15 +20,22 @@ struct ConnectionLimits {
   absl::Duration whole = absl::Seconds(120);    // of its body, and again of its answer
   absl::Duration silence = absl::Seconds(10);   // without a byte, within any of them
   absl::Duration idle = absl::Seconds(15);      // between two requests
+  absl::Duration crowded = absl::Seconds(1);    // in place of head and idle, while others wait to be taken
   absl::Duration linger = absl::Seconds(2);     // in which what nobody reads still may come before the end
   std::int64_t head_bytes = std::int64_t{32} << 10;
+};
+
+// What all connections of a server hear.
+struct ConnectionSignals {
+  std::atomic<bool> ending{false};   // no further request is waited for
+  std::atomic<bool> crowded{false};  // others wait to be taken
 };
 
 // Owns the socket. For one thread, but for gone().
 class Connection final : public httplib::Stream {
  public:
-  // `tls` null: without. `ending`: once it is true no further request is waited for; outlives the connection.
-  Connection(int socket, TlsSession tls, const ConnectionLimits& limits, const std::atomic<bool>& ending);
+  // `tls` null: without. `signals` outlive the connection.
+  Connection(int socket, TlsSession tls, const ConnectionLimits& limits, const ConnectionSignals& signals);
   ~Connection() override;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -61,6 +68,8 @@ class Connection final : public httplib::Stream {
  private:
   // Lets come what is under way: to close with bytes unread would take the answer away from who still sends them.
   void Linger();
+  // Whether there is no more time for a head, or for one to begin, of which so much has passed.
+  bool Late(absl::Duration passed) const;
   // Waits until the socket is ready, or says false at the deadline or after too long a silence.
   bool Wait(short events) const;
   // Calls one of OpenSSL's functions until it does not ask for more from the socket.
@@ -72,9 +81,10 @@ class Connection final : public httplib::Stream {
   const int socket_;
   const TlsSession tls_;
   const ConnectionLimits limits_;
-  const std::atomic<bool>& ending_;
+  const ConnectionSignals& signals_;
+  absl::Time began_;  // the request, or the connection
   absl::Time deadline_;
-  bool in_head_ = false;
+  bool in_head_ = true;
   bool answering_ = false;
   bool closes_ = false;
   std::int64_t head_bytes_ = 0;

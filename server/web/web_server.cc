@@ -62,7 +62,7 @@ class WebServer::Http final : public httplib::Server {
       : options_(std::move(options)), gateway_(std::move(gateway)), explorer_(options_.root) {
     if (options_.identity != nullptr) tls_.emplace(*options_.identity);
     options_.origins.scheme = tls_.has_value() ? "https" : "http";
-    new_task_queue = [this] { return new BoundedThreads(options_.connections); };
+    new_task_queue = [this] { return new BoundedThreads(options_.connections, signals_.crowded); };
     set_keep_alive_timeout(absl::ToInt64Seconds(ConnectionLimits().idle));  // what answers say
     set_payload_max_length(std::size_t{1} << 40);  // bodies are bounded as they are read
     set_default_headers({{"X-Content-Type-Options", "nosniff"},
@@ -83,13 +83,13 @@ class WebServer::Http final : public httplib::Server {
 
   const WebOptions& options() const { return options_; }
   // No connection takes another request.
-  void End() { ending_ = true; }
+  void End() { signals_.ending = true; }
 
  private:
   bool process_and_close_socket(socket_t socket) override {
     TlsSession session = tls_.has_value() ? tls_->Begin(socket) : nullptr;
     const bool lacks_tls = tls_.has_value() && session == nullptr;
-    Connection connection(socket, std::move(session), ConnectionLimits(), ending_);
+    Connection connection(socket, std::move(session), ConnectionLimits(), signals_);
     if (lacks_tls || !connection.Handshake()) return false;
     current = &connection;
     bool goes_on = true;
@@ -202,7 +202,7 @@ class WebServer::Http final : public httplib::Server {
   const std::unique_ptr<ConnectGateway> gateway_;
   const Explorer explorer_;
   std::optional<TlsSessions> tls_;
-  std::atomic<bool> ending_{false};
+  ConnectionSignals signals_;
 };
 
 WebServer::WebServer(std::unique_ptr<Http> http) : http_(std::move(http)) {}

@@ -79,6 +79,7 @@ class Server:
             raise RuntimeError(f"no ready line but {self.ready_line!r}; stderr: {self.stderr()}")
         self.address: str = ready["grpc"]
         self.http: str | None = ready["http"]
+        self.web: str | None = ready["web"]
 
     def _read_line(self, seconds: float) -> str:
         readable, _, _ = select.select([self.process.stdout], [], [], seconds)
