@@ -121,7 +121,8 @@ void PrintHeads(const v1::AnalyzeCircuitsResponse& answer) {
                     Norm(ov.frobenius_norm()), Leading(ov.singular_values()),
                     head.eigenvalues_real_size() == 0 ? "-" : absl::StrFormat("%.3f", head.copying_score())});
   }
-  std::cout << "layer " << Printable(answer.layer_name()) << "\n" << Table(rows);
+  std::cout << "layer " << Printable(answer.layer_name()) << "\n"
+            << Table(rows) << "copying: of embeddings, 1 writes back what it reads, -1 its opposite; not of words\n";
 }
 
 void PrintCompositions(const v1::AnalyzeCircuitsResponse& answer, const std::string& later) {

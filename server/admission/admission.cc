@@ -92,7 +92,7 @@ absl::Status Admission::Gate() {
 }
 
 double Admission::Left(const Call& call, absl::Time now) {
-  if (call.control->GivenUp(now)) return 0;
+  if (call.control->computed() || call.control->GivenUp(now)) return 0;
   return std::max(call.worker_seconds - call.control->worker_seconds(), 0.0);
 }
 
@@ -147,6 +147,15 @@ absl::Status Admission::Refuse(const CallCost& cost, const Quote& quote, absl::T
                      details);
   }
   details.reason = ErrorReason::kServerOverloaded;
+  if (quote.decision == Decision::kMemory && held_bytes_ + cost.bytes > options_.memory_budget_bytes) {
+    // Without a delay: no call's end makes room for it.
+    details.metadata["cause"] = std::string(NameOf(quote.decision));
+    return MakeError(
+        absl::StatusCode::kResourceExhausted,
+        absl::StrCat("it needs ", cost.bytes, " bytes of a budget of ", options_.memory_budget_bytes,
+                     ", of which layers hold ", held_bytes_, "; delete layers, or raise --memory-budget-bytes"),
+        details);
+  }
   details.metadata["cause"] = std::string(NameOf(quote.decision));
   const double base = quote.decision == Decision::kMemoryPressure ? kPressureRetrySeconds
                                                                   : std::max(BacklogLocked(), kLeastRetrySeconds);
@@ -195,6 +204,7 @@ absl::StatusOr<std::shared_ptr<void>> Admission::Hold(std::int64_t bytes, absl::
     const std::unique_ptr<std::int64_t> back(static_cast<std::int64_t*>(given));
     const absl::MutexLock lock(&mutex_);
     reserved_bytes_ -= *back;
+    held_bytes_ -= *back;
   });
   Quote quote;
   absl::Status refused;
@@ -206,6 +216,7 @@ absl::StatusOr<std::shared_ptr<void>> Admission::Hold(std::int64_t bytes, absl::
     if (quote.decision == Decision::kAdmitted) {
       *counted = bytes;
       reserved_bytes_ += bytes;
+      held_bytes_ += bytes;
     } else {
       refused = Refuse(cost, quote, absl::Now(), absl::InfiniteFuture());
     }

@@ -63,7 +63,8 @@ class Admission {
   // - DEADLINE_EXCEEDED: it is predicted to end after its deadline;
   // - RESOURCE_EXHAUSTED, SERVER_OVERLOADED with a retry delay: it would wait longer than max_wait_seconds (a batch
   // call:
-  //   than half of that), max_calls are under way, the memory budget has no room, or the cgroup is under pressure.
+  //   than half of that), max_calls are under way, the memory budget has no room, or the cgroup is under pressure;
+  //   without a delay where it has no room beside what is held beyond calls.
   absl::StatusOr<Ticket> Admit(const CallCost& cost, Priority priority, absl::Time deadline);
 
   // Takes memory out of the budget beyond any call, until what is returned is gone: layers that the server holds. 0:
@@ -116,6 +117,7 @@ class Admission {
   mutable absl::Mutex mutex_;
   Calls calls_ ABSL_GUARDED_BY(mutex_);
   std::int64_t reserved_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::int64_t held_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of them beyond calls
   absl::InsecureBitGen random_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -245,6 +245,7 @@ int ComputePool::BeginPhase(const std::shared_ptr<Job>& job) {
   }
   job->ended.store(true, std::memory_order_relaxed);
   const bool to_its_end = status.ok();
+  job->control->EndComputing();  // before its answer: who calls again at once does not wait for this call
   job->done(std::move(status));
   const absl::MutexLock lock(&mutex_);
   if (!to_its_end) clock_.GiveUp(job->due);

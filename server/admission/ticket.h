@@ -35,6 +35,10 @@ class CallControl {
 
   absl::Duration expected() const { return expected_; }
 
+  // Workers have nothing left to do for it, whatever had been expected.
+  void EndComputing() { computed_.store(true, std::memory_order_relaxed); }
+  bool computed() const { return computed_.load(std::memory_order_relaxed); }
+
   // Time that workers spent on the call, all together.
   void AddWorkerTime(std::int64_t nanoseconds) { worker_nanos_.fetch_add(nanoseconds, std::memory_order_relaxed); }
   double worker_seconds() const { return static_cast<double>(worker_nanos_.load(std::memory_order_relaxed)) * 1e-9; }
@@ -42,6 +46,7 @@ class CallControl {
  private:
   std::atomic<std::int64_t> worker_nanos_{0};
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> computed_{false};
   const std::atomic<bool>* aborted_;
   const absl::Time deadline_;
   const absl::Duration expected_;

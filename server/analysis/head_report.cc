@@ -66,14 +66,15 @@ HeadTotals::HeadTotals(std::int64_t heads)
       scores_(static_cast<std::size_t>(heads)),
       pairs_(static_cast<std::size_t>(heads * (heads - 1) / 2)) {}
 
-void HeadTotals::AddSequence(const std::vector<HeadSums>& sums, const std::vector<PairSums>& pairs, bool has_pattern) {
+void HeadTotals::AddSequence(const std::vector<HeadSums>& sums, const std::vector<PairSums>& pairs, bool has_tokens,
+                             bool has_pattern) {
   ++sequences_;
   for (std::size_t h = 0; h < sums_.size(); ++h) {
     const HeadSums& head = sums[h];
     sums_[h].Add(head);
     scores_[h].previous.Add(head.on[At(Look::kPrevious)], head.weight);
-    scores_[h].duplicate.Add(head.on[At(Look::kDuplicate)], head.weight);
-    scores_[h].induction.Add(head.on[At(Look::kInduction)], head.weight);
+    if (has_tokens) scores_[h].duplicate.Add(head.on[At(Look::kDuplicate)], head.weight);
+    if (has_tokens) scores_[h].induction.Add(head.on[At(Look::kInduction)], head.weight);
     if (has_pattern) scores_[h].pattern.Add(head.pattern, head.weight);
   }
   for (std::size_t p = 0; p < pairs_.size(); ++p) {

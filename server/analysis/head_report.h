@@ -90,9 +90,10 @@ class HeadTotals {
  public:
   explicit HeadTotals(std::int64_t heads);
 
-  // One more sequence: `sums` by head, `pairs` by the smaller number, then the larger. `has_pattern`: the caller gave
-  // one for it.
-  void AddSequence(const std::vector<HeadSums>& sums, const std::vector<PairSums>& pairs, bool has_pattern);
+  // One more sequence: `sums` by head, `pairs` by the smaller number, then the larger. `has_tokens`,
+  // `has_pattern`: the caller gave their ids, and a pattern, for it.
+  void AddSequence(const std::vector<HeadSums>& sums, const std::vector<PairSums>& pairs, bool has_tokens,
+                   bool has_pattern);
 
   std::int64_t heads() const { return static_cast<std::int64_t>(sums_.size()); }
   std::int64_t sequences() const { return sequences_; }

@@ -219,7 +219,7 @@ void HeadSumsSink::End() {
       pairs[p].rows += chain.pairs[p].rows;
     }
   }
-  totals_.AddSequence(heads, pairs, tokens_.pattern != nullptr);
+  totals_.AddSequence(heads, pairs, !tokens_.ids.empty(), tokens_.pattern != nullptr);
   earlier_ = {};
   distances_ = {};
   patterns_ = {};

@@ -107,20 +107,21 @@ std::set<std::optional<std::int64_t>> LayersOf(const Safetensors& file, TensorNa
 // Finds the tensors of one layer and how they lie.
 class LayerFinder {
  public:
-  LayerFinder(const Safetensors& file, const TensorNames& names, Violations& violations)
-      : file_(file), names_(names), violations_(violations) {}
+  // `all`: each tensor that is named must be there.
+  LayerFinder(const Safetensors& file, const TensorNames& names, bool all, Violations& violations)
+      : file_(file), names_(names), all_(all), violations_(violations) {}
 
   LayerRecipe Find(bool needs_output) {
     if (names_.query_key_value.empty()) {
       Take(LayerField::kQuery, names_.query, 2, true);
       Take(LayerField::kKey, names_.key, 2, true);
       Take(LayerField::kValue, names_.value, 2, true);
-      Take(LayerField::kQueryBias, names_.query_bias, 1, false);
-      Take(LayerField::kKeyBias, names_.key_bias, 1, false);
-      Take(LayerField::kValueBias, names_.value_bias, 1, false);
+      Take(LayerField::kQueryBias, names_.query_bias, 1, all_);
+      Take(LayerField::kKeyBias, names_.key_bias, 1, all_);
+      Take(LayerField::kValueBias, names_.value_bias, 1, all_);
     }
     Take(LayerField::kOutput, names_.output, 2, needs_output);
-    Take(LayerField::kOutputBias, names_.output_bias, 1, false);
+    Take(LayerField::kOutputBias, names_.output_bias, 1, all_);
     return std::move(layer_);
   }
 
@@ -129,7 +130,7 @@ class LayerFinder {
   void Split(LayerRecipe& layer) {
     if (names_.query_key_value.empty()) return;
     const TensorSource matrix = SourceOf(names_.query_key_value, 2, true);
-    const TensorSource bias = SourceOf(names_.query_key_value_bias, 1, false);
+    const TensorSource bias = SourceOf(names_.query_key_value_bias, 1, all_);
     if (matrix.empty() || layer[LayerField::kOutput].empty()) return;
     const std::int64_t all = matrix.columns();
     const std::int64_t query = layer[LayerField::kOutput].rows();
@@ -170,6 +171,7 @@ class LayerFinder {
 
   const Safetensors& file_;
   const TensorNames& names_;
+  const bool all_;
   Violations& violations_;
   LayerRecipe layer_;
 };
@@ -246,6 +248,16 @@ void CheckCount(const Naming& naming, Violations& violations) {
   }
 }
 
+// In a file of our own names a tensor that nothing reads is one that is misspelled.
+void CheckAllIsRead(const Safetensors& file, const FileRecipe& recipe, Violations& violations) {
+  std::set<std::string> read;
+  for (const TensorSource* source : SourcesOf(recipe)) read.insert(source->tensor);
+  for (const auto& [name, _] : file.tensors) {
+    if (read.count(name) != 0) continue;
+    violations.Add(TensorPath(name), "a tensor that no layer or stack has", "names as docs/layers.md lists them");
+  }
+}
+
 }  // namespace
 
 std::string ReadingOf(const FileHints& hints) {
@@ -275,7 +287,7 @@ absl::StatusOr<FileRecipe> RecognizeLayers(const Safetensors& file, const FileHi
   recipe.scheme = naming.scheme;
   for (const std::optional<std::int64_t>& number : naming.layers) {
     const TensorNames names = Numbered(naming.names, number);
-    LayerFinder finder(file, names, violations);
+    LayerFinder finder(file, names, hints.names.has_value(), violations);
     LayerRecipe layer = finder.Find(naming.needs_output);
     finder.Split(layer);
     layer.number = number;
@@ -284,7 +296,10 @@ absl::StatusOr<FileRecipe> RecognizeLayers(const Safetensors& file, const FileHi
     CheckLayer(layer, limits, violations);
     recipe.layers.push_back(std::move(layer));
   }
-  if (naming.scheme == "headlight") recipe.stack = FindStack(file, recipe.layers, limits, violations);
+  if (naming.scheme == "headlight") {
+    recipe.stack = FindStack(file, recipe.layers, limits, violations);
+    CheckAllIsRead(file, recipe, violations);
+  }
   if (!violations.empty()) return violations.ToStatus();
   for (const TensorSource* source : SourcesOf(recipe)) {
     recipe.bytes += ElementCount(source->shape).value_or(0) * WidthOf(TensorKind::kF32);

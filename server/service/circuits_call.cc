@@ -82,7 +82,9 @@ absl::Status CircuitsCall::Accept(const Request& request, absl::Time deadline) {
   }
   const CircuitsCost cost = CostOf(checked_->problem);
   if (absl::Status within = CheckCost(cost); !within.ok()) return within;
-  cost_.reference_flops += cost.flops;
+  // Eigen's products take about a quarter of the time of the reference's sums.
+  constexpr std::int64_t kFaster = 4;
+  cost_.reference_flops += cost.flops / kFaster;
   cost_.bytes += static_cast<std::int64_t>(request.ByteSizeLong()) + cost.bytes_per_lane * shared_.pool.workers() +
                  cost.bytes + cost.response_bytes;
   cost_.field = "heads";

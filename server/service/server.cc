@@ -331,11 +331,19 @@ StatusFacts Process::Facts() const {
 
 absl::Status Process::LoadLayers() {
   if (options_.layers.empty()) return absl::OkStatus();
+  const std::size_t built_in = layers_.layers().size();
   const absl::Status loaded = LoadFolder(
       options_.layers, options_.limits, [this](std::int64_t bytes) { return admission_.Hold(bytes, "layers"); },
       layers_);
   if (!loaded.ok()) return absl::Status(loaded.code(), absl::StrCat("--layers: ", loaded.message()));
-  spdlog::info("{} layers from {}", layers_.layers().size(), options_.layers);
+  spdlog::info("{} layers from {}", layers_.layers().size() - built_in, options_.layers);
+  // With less than a quarter of the budget left, calls would be refused one after the other.
+  const std::int64_t budget = admission_.options().memory_budget_bytes;
+  if (admission_.reserved_bytes() > budget / 4 * 3) {
+    return absl::InvalidArgumentError(absl::StrCat("--layers: they hold ", admission_.reserved_bytes(),
+                                                   " bytes of the ", budget,
+                                                   " of --memory-budget-bytes; calls need a quarter"));
+  }
   return absl::OkStatus();
 }
 

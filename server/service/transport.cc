@@ -72,6 +72,11 @@ absl::StatusOr<std::unique_ptr<Transport>> Transport::Create(const TransportOpti
   if (!tokens.ok()) return tokens.status();
   auto upload_tokens = LoadTokens("--upload-token-file", options.upload_token_file);
   if (!upload_tokens.ok()) return upload_tokens.status();
+  const bool nobody_may = options.allow_layer_uploads && !options.auth_token_file.empty() && *upload_tokens == nullptr;
+  if (nobody_may) spdlog::warn("--allow-layer-uploads: nobody may, without --upload-token-file");
+  if (*upload_tokens != nullptr && !options.allow_layer_uploads) {
+    spdlog::warn("--upload-token-file: nobody may change layers, without --allow-layer-uploads");
+  }
   return std::unique_ptr<Transport>(
       new Transport(options, std::move(identity), *std::move(tokens), *std::move(upload_tokens)));
 }

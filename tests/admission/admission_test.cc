@@ -1,5 +1,6 @@
 #include "server/admission/admission.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -77,6 +78,16 @@ TEST_F(AdmissionTest, ATicketHoldsItsPlaceUntilItEnds) {
   EXPECT_EQ(admission_.reserved_bytes(), 0);
   EXPECT_EQ(admission_.admitted(), 1);
   EXPECT_EQ(decided_, (std::map<Decision, int>{{Decision::kAdmitted, 1}}));
+}
+
+// Who calls again at once after an answer does not wait for what was estimated too high.
+TEST_F(AdmissionTest, DoesNotWaitForCallsThatAreComputed) {
+  const auto computed = Admit(Taking(8));
+  ASSERT_TRUE(computed.ok()) << computed.status();
+  ExpectOverloaded(Admit(Taking(8)).status(), "wait");
+  computed->control()->EndComputing();
+  EXPECT_EQ(admission_.backlog_seconds(), 0);
+  EXPECT_TRUE(Admit(Taking(8)).ok());
 }
 
 TEST_F(AdmissionTest, BoundsTheWaitThatIsPredicted) {
@@ -163,14 +174,20 @@ TEST_F(AdmissionTest, WhatIsHeldBeyondCallsIsTakenFromTheirBudget) {
   ASSERT_TRUE(held.ok()) << held.status();
   EXPECT_EQ(admission_.reserved_bytes(), 700);
   EXPECT_EQ(admission_.calls(), 0);
-  ExpectOverloaded(Admit(Taking(0.1, 400)).status(), "memory");
-  ExpectOverloaded(admission_.Hold(301, "chunk").status(), "memory");
+  // No call's end would make room for these: nothing is said of when to come again.
+  for (const absl::Status& status : {Admit(Taking(0.1, 400)).status(), admission_.Hold(301, "chunk").status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(DetailsOf(status).retry_after_seconds, 0);
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("of which layers hold 700"));
+  }
+  const auto call = Admit(Taking(0.1, 200));
+  ExpectOverloaded(Admit(Taking(0.1, 200)).status(), "memory");
   const absl::Status never = admission_.Hold(1001, "chunk").status();
   EXPECT_EQ(DetailsOf(never).reason, ErrorReason::kRequestTooExpensive);
   EXPECT_EQ(DetailsOf(never).violations.at(0).field, "chunk");
-  EXPECT_EQ(admission_.reserved_bytes(), 700);
+  EXPECT_EQ(admission_.reserved_bytes(), 900);
   held->reset();
-  EXPECT_EQ(admission_.reserved_bytes(), 0);
+  EXPECT_EQ(admission_.reserved_bytes(), 200);
   EXPECT_TRUE(Admit(Taking(0.1, 400)).ok());
 }
 

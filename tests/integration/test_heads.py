@@ -128,7 +128,8 @@ class Rows:
             self.by_value[name].extend((valued * look).sum(axis=1)[there])
         if text.pattern is not None:
             looks["pattern"] = text.pattern
-        for name in self.scores.keys() & looks.keys():
+        compared = set() if text.ids else {"duplicate", "induction"}
+        for name in (self.scores.keys() & looks.keys()) - compared:
             self.scores[name].append((weights * looks[name]).sum() / weights.sum())
 
 

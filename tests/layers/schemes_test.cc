@@ -224,6 +224,8 @@ TEST(Schemes, WhatCannotFitIsToldOf) {
   EXPECT_EQ(field(with("output", Numbers({7, 6}, 1).Store())), "tensors[\"output\"].shape");
   EXPECT_EQ(field(with("key_bias", Numbers({5}, 1).Store())), "tensors[\"key_bias\"].shape");
   EXPECT_EQ(field(with("query", Numbers({20000, 8}, 1).Store())), "tensors[\"query\"].shape");
+  EXPECT_EQ(field(with("ouput", Numbers({8, 6}, 1).Store())), "tensors[\"ouput\"]");
+  EXPECT_EQ(field(with("layers.0.norm.weight", Numbers({6}, 1).Store())), "tensors[\"layers.0.norm.weight\"]");
   Tensors no_output = with("output_bias", Numbers({6}, 1).Store());
   no_output.erase("output");
   EXPECT_EQ(field(no_output), "tensors[\"output_bias\"].shape");
