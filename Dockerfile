@@ -48,10 +48,10 @@ RUN apt-get update \
 COPY --from=build /out/headlight-server /usr/local/bin/headlight-server
 # Every library is found.
 RUN ! ldd /usr/local/bin/headlight-server | grep 'not found'
-ENV HEADLIGHT_LISTEN=0.0.0.0:50051 HEADLIGHT_HTTP=0.0.0.0:9464
+ENV HEADLIGHT_LISTEN=0.0.0.0:50051 HEADLIGHT_HTTP=0.0.0.0:9464 HEADLIGHT_WEB=0.0.0.0:8080
 USER 65532:65532
 WORKDIR /
-EXPOSE 50051 9464
+EXPOSE 50051 9464 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK NONE
 ENTRYPOINT ["headlight-server"]
