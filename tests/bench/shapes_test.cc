@@ -2,6 +2,7 @@
 #include "tests/bench/shapes.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -74,7 +75,7 @@ TEST(BenchCheck, SeesAWrongAnswer) {
 
 TEST(ReadShapes, RefusesWhatIsNoShape) {
   EXPECT_EQ(ReadShapes("/nonexistent").status().code(), absl::StatusCode::kNotFound);
-  const std::string path = testing::TempDir() + "/headlight-shapes.txt";
+  const std::string path = testing::TempDir() + "/headlight-shapes." + std::to_string(getpid()) + ".txt";
   for (const char* line :
        {"a 1 8 8 16 16 64 64 0 f32", "a 1 8 8 16 16 64 64 2 f32 -", "a 1 8 8 16 16 64 64 0 f64 -",
         "a 1 8 8 16 16 64 64 0 f32 much", "a 1 8 8 16 16 64 64 0 f32 - -", "a b", "a 0 8 8 16 16 64 64 0 f32 -",

@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -39,8 +40,9 @@ class CliAttend : public ::testing::Test {
   }
 
   // A folder per test: they run side by side.
-  const std::string folder_ =
-      ::testing::TempDir() + "/cli_attend_" + ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  const std::string folder_ = ::testing::TempDir() + "/cli_attend_" +
+                              ::testing::UnitTest::GetInstance()->current_test_info()->name() + "." +
+                              std::to_string(getpid());
   FakeServer server_;
 };
 

@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -93,7 +94,7 @@ TEST_F(CliExplain, MapsWithoutSentences) {
 }
 
 TEST_F(CliExplain, SentencesOfMapsThatGoToAFile) {
-  const std::string path = ::testing::TempDir() + "/cli_explain_maps.json";
+  const std::string path = ::testing::TempDir() + "/cli_explain_maps." + std::to_string(getpid()) + ".json";
   const CliRun run = Explain({"--maps", "0", "--maps-out", path});
   EXPECT_EQ(run.exit_code, 0) << run.err;
   EXPECT_TRUE(absl::StrContains(run.out, "\n2 attends most to 1 (0.80)\n")) << run.out;
@@ -157,7 +158,7 @@ TEST_F(CliExplain, PlanOfSizesAlone) {
 }
 
 TEST_F(CliExplain, PlanOfFiles) {
-  const std::string folder = ::testing::TempDir() + "/cli_explain_plan";
+  const std::string folder = ::testing::TempDir() + "/cli_explain_plan." + std::to_string(getpid());
   std::filesystem::create_directories(folder);
   const std::string path = folder + "/x.npy";
   ASSERT_TRUE(cli::WriteNpy(path, std::vector<float>(6), std::vector<std::int64_t>{3, 2}).ok());
@@ -175,7 +176,7 @@ TEST_F(CliExplain, PlanOfFiles) {
 }
 
 TEST_F(CliExplain, PlanOfARequestFile) {
-  const std::string path = ::testing::TempDir() + "/cli_explain_request.json";
+  const std::string path = ::testing::TempDir() + "/cli_explain_request." + std::to_string(getpid()) + ".json";
   ASSERT_TRUE(cli::WriteFile(path, R"({"self_attention": {"seeded_embeddings": {"tokens": 7}, "layer": "demo"},
                                        "outputs": {"verify_rows": 2}})")
                   .ok());

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <mutex>
@@ -86,8 +87,9 @@ class CliHeads : public ::testing::Test {
     return path;
   }
 
-  const std::string folder_ =
-      ::testing::TempDir() + "/cli_heads_" + ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  const std::string folder_ = ::testing::TempDir() + "/cli_heads_" +
+                              ::testing::UnitTest::GetInstance()->current_test_info()->name() + "." +
+                              std::to_string(getpid());
   FakeAnalysis analysis_;
   FakeServer server_{&analysis_};
 };

@@ -1,6 +1,7 @@
 #include "client/cli/npy.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -157,7 +158,7 @@ TEST(Npy, ALengthBeyondTheFile) {
 }
 
 TEST(Npy, FilesOnDisk) {
-  const std::string folder = ::testing::TempDir() + "/npy_test";
+  const std::string folder = ::testing::TempDir() + "/npy_test." + std::to_string(getpid());
   std::filesystem::create_directories(folder);
   const std::string path = folder + "/x.npy";
   ASSERT_TRUE(WriteNpy(path, std::vector<float>{1, 2}, std::vector<std::int64_t>{2}).ok());

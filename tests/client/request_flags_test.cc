@@ -1,6 +1,7 @@
 #include "client/cli/request_flags.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -39,7 +40,7 @@ class RequestFlagsTest : public ::testing::Test {
     return path;
   }
 
-  const std::string folder_ = ::testing::TempDir() + "/request_flags_test";
+  const std::string folder_ = ::testing::TempDir() + "/request_flags_test." + std::to_string(getpid());
 };
 
 TEST_F(RequestFlagsTest, QueryKeyValueInTheAskedKind) {

@@ -36,9 +36,10 @@ TEST(Safetensors, GivesViewsOfTensorsAndMetadata) {
 }
 
 TEST(Safetensors, OrderOfTheHeaderNeedNotBeThatOfTheData) {
-  const auto parsed = ParseSafetensors(FileOf(
+  const std::string file = FileOf(
       R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"F4","shape":[4],"data_offsets":[1,3]}}   )",
-      "xyz"));
+      "xyz");  // what was parsed points into it
+  const auto parsed = ParseSafetensors(file);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->tensors.at("a").bytes, "yz");
   EXPECT_TRUE(ParseSafetensors(FileOf("{}", "")).ok());

@@ -89,7 +89,7 @@ TEST_F(ReloadedTest, RefusesToBeginWithoutAGoodValue) {
 
 TEST(ReadFiles, TakesNeitherDirectoriesNorWhatIsTooLarge) {
   EXPECT_THAT(std::string(ReadFiles({testing::TempDir()}).status().message()), HasSubstr("not a regular file"));
-  const std::string pipe = testing::TempDir() + "/headlight-pipe";
+  const std::string pipe = testing::TempDir() + "/headlight-pipe." + std::to_string(getpid());
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   // Nobody writes: a reader that opens it would wait for ever.
   EXPECT_THAT(std::string(ReadFiles({pipe}).status().message()), HasSubstr("not a regular file"));

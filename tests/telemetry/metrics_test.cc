@@ -1,6 +1,7 @@
 #include "server/telemetry/metrics.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdio>
@@ -90,7 +91,7 @@ TEST_F(MetricsTest, NamesFollowTheRules) {
 
 TEST_F(MetricsTest, PleasesPromtool) {
   if (std::system("command -v promtool >/dev/null 2>&1") != 0) GTEST_SKIP() << "promtool is not on PATH";
-  const std::string path = testing::TempDir() + "/metrics.txt";
+  const std::string path = testing::TempDir() + "/metrics." + std::to_string(getpid()) + ".txt";
   std::ofstream(path) << metrics_.Expose();
   EXPECT_EQ(std::system(("promtool check metrics < " + path).c_str()), 0);
   std::remove(path.c_str());

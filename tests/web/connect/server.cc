@@ -69,7 +69,8 @@ class ConformanceService final : public suite::ConformanceService::CallbackServi
       for (const auto& value : header.value()) context->AddInitialMetadata(header.name(), Sent(header.name(), value));
     }
     for (const auto& trailer : wanted.response_trailers()) {
-      for (const auto& value : trailer.value()) context->AddTrailingMetadata(trailer.name(), Sent(trailer.name(), value));
+      for (const auto& value : trailer.value())
+        context->AddTrailingMetadata(trailer.name(), Sent(trailer.name(), value));
     }
     grpc::Status end;
     if (wanted.has_error()) {
