@@ -1,0 +1,141 @@
+// The page: what is chosen, what the server answers to it, and what of it is lit.
+
+import { replaceFlight, wasAborted } from './api.js';
+import { paintLegend, rangeOf } from './colours.js';
+import { bindControls, offerLayers, showControls } from './controls.js';
+import { digits, rowOf, time } from './describe.js';
+import { byId, make } from './elements.js';
+import { Grid } from './grid.js';
+import { showHeads, showMultiples } from './heads.js';
+import { Matrix } from './matrix.js';
+import { clearError, showError, watchProgress } from './notice.js';
+import { bindParts, refreshParts } from './parts.js';
+import { showReading } from './reading.js';
+import { askScene, shownHeads, shownMap } from './scene.js';
+import { asksAnew, fromFragment, toFragment } from './state.js';
+import { bindTheme, colours } from './theme.js';
+import { Arcs, Strip } from './words.js';
+import { Zoom } from './zoom.js';
+
+// Which experiments follow what is only drawn.
+const SHOWN_BY = { softmax: ['row', 'head'], swap: ['aim', 'cargo'], compare: ['lengths'] };
+
+const page = { state: fromFragment(location.hash), scene: undefined, map: undefined, lit: { row: -1, key: -1, locked: false } };
+const matrix = new Matrix(byId('map'));
+const handlers = { onLight: light, onLock: lock };
+const grid = new Grid(byId('map'), matrix, handlers);
+const strip = new Strip(byId('strip'), handlers);
+const arcs = new Arcs(byId('arcs'), handlers);
+const zoom = new Zoom(byId('map'), matrix, page, update);
+
+async function load() {
+  const { state } = page;
+  const signal = replaceFlight('scene');
+  byId('picture').classList.add('stale');
+  try {
+    const scene = await askScene(state, signal);
+    page.scene = scene;
+    if (!byId('layers').length) await offerLayers(page);
+    clearError(byId('error'));
+    byId('picture').classList.remove('stale');
+    strip.show(scene);
+    draw();
+    refreshParts(page);
+  } catch (error) {
+    if (wasAborted(error)) return;
+    showError(byId('error'), error, load);
+  }
+}
+
+function draw() {
+  const { scene, state } = page;
+  if (!scene) return;
+  const heads = shownHeads(scene, state);
+  const map = (page.map = shownMap(scene, state));
+  const all = state.head === 'all' && heads.length > 1;
+  byId('map').hidden = all || state.view === 'words';
+  byId('arcs').hidden = all || state.view !== 'words';
+  byId('multiples').hidden = !all;
+  if (all) showMultiples(byId('multiples'), scene, heads, (head) => update({ head }));
+  else if (state.view === 'words') arcs.show(scene, map);
+  else matrix.show(scene, map, { numbers: state.numbers, colours: colours() });
+  grid.show(scene, map);
+  showHeads(byId('heads').lastElementChild, scene, heads, state.head);
+  showDepths();
+  zoom.show(scene);
+  showLegend();
+  showComputed();
+  rest();
+}
+
+function showDepths() {
+  const { layers } = page.scene;
+  byId('depths').hidden = !layers;
+  byId('depths').replaceChildren(make('legend', {}, 'Layer'), ...(layers ?? []).map((_, depth) => {
+    const input = make('input', { type: 'radio', name: 'depth', value: depth });
+    input.checked = depth === page.state.depth;
+    return make('label', {}, input, make('span', {}, `layer ${depth}`));
+  }));
+}
+
+function showLegend() {
+  const { low, high } = rangeOf(page.map.values, page.scene.stage);
+  byId('low').textContent = digits(low);
+  byId('high').textContent = digits(high);
+  byId('legend-words').textContent = `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
+}
+
+function showComputed() {
+  const { execution, trace } = page.scene;
+  const what = trace ? `Traced by this server in ${time(trace.total)}` : `Computed by this server with ${execution.algorithm.replace('ALGORITHM_', '').toLowerCase()} on ${execution.cpuTarget} in ${time(execution.total)}`;
+  byId('computed').textContent = `${what}. Nothing on this page is stored or made up.`;
+}
+
+// What is lit while nothing is pointed at: the locked row.
+function rest() {
+  const { row } = page.state;
+  const locked = row >= 0 && page.map && row < page.map.rows;
+  light(locked ? row : -1, -1);
+}
+
+function light(row, key = -1, aloud = false) {
+  if (!page.map) return;
+  if (row < 0 && page.state.row >= 0 && page.state.row < page.map.rows) row = page.state.row;
+  const lit = { row, key, locked: row >= 0 && row === page.state.row };
+  page.lit = lit;
+  const values = row >= 0 ? rowOf(page.map, row) : undefined;
+  if (!byId('map').hidden) matrix.light(lit);
+  if (!byId('arcs').hidden) arcs.light(lit);
+  strip.light(page.scene.stage === 'weights' ? values : undefined, lit);
+  showReading(page, lit, aloud);
+}
+
+function lock(row) {
+  update({ row: row === page.state.row ? -1 : row });
+  light(row, -1, true);
+}
+
+function update(change, anew = false) {
+  const before = page.state;
+  page.state = { ...before, ...change };
+  history.replaceState(null, '', toFragment(page.state) || location.pathname);
+  showControls(page);
+  if (anew || asksAnew(before, page.state)) return load();
+  draw();
+  const changed = (name) => before[name] !== page.state[name];
+  const parts = Object.keys(SHOWN_BY).filter((part) => SHOWN_BY[part].some(changed));
+  return page.scene && refreshParts(page, parts);
+}
+
+window.addEventListener('hashchange', () => {
+  page.state = fromFragment(location.hash);
+  showControls(page);
+  load();
+});
+new ResizeObserver(() => page.scene && draw()).observe(byId('picture'));
+watchProgress();
+bindTheme(draw);
+bindControls(page, update);
+bindParts(page, update);
+paintLegend(byId('legend').querySelector('canvas'));
+load();
