@@ -23,6 +23,8 @@ export function indexOf(value, low, high) {
 export const cssColour = (index) => `rgb(${TABLE[index].join(' ')})`;
 export const inkOn = (index) => (index > 140 ? '#10131a' : '#f4f5f7');
 
+const CROWDED = 64 * 64;
+
 // Weights are shown from 0 to 1 where one of them is large, else from 0 to the largest; scores from least to most.
 export function rangeOf(values, stage) {
   let low = Infinity;
@@ -32,8 +34,19 @@ export function rangeOf(values, stage) {
     if (value < low) low = value;
     if (value > high) high = value;
   }
-  if (stage === 'weights') return { low: 0, high: high > 0.5 ? 1 : Math.max(high, 0) };
-  return high < low ? { low: 0, high: 0 } : { low, high };
+  if (stage !== 'weights') return high < low ? { low: 0, high: 0 } : { low, high };
+  if (high > 0.5 && values.length <= CROWDED) return { low: 0, high: 1 };
+  const enough = values.length > CROWDED ? quantile(values, high) : high;
+  return { low: 0, high: Math.max(enough, 0), beyond: enough < high };
+}
+
+// What all but one in 500 stay below: beside a few large weights the rest of a long map would be black.
+function quantile(values, high) {
+  const counts = new Uint32Array(1024);
+  for (const value of values) ++counts[Math.min(1023, Math.floor((value / high) * 1024))];
+  let bin = 1023;
+  for (let left = values.length / 500; bin > 0 && left > counts[bin]; --bin) left -= counts[bin];
+  return ((bin + 1) / 1024) * high;
 }
 
 // One pixel per cell.

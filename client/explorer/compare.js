@@ -1,7 +1,7 @@
 // Naive and flash on the same input, and what happens to each when the input doubles.
 
 import { call } from './api.js';
-import { bytes, digits, time } from './describe.js';
+import { bytes, difference, time } from './describe.js';
 import { make, table } from './elements.js';
 
 const FIRST = 256;
@@ -23,7 +23,7 @@ async function run(tokens, signal) {
   const { naive, flash, naiveFlash } = await call('CompareAlgorithms', problem(tokens), signal);
   return {
     tokens, grid: naive.scoreGridBytes, naive: naive.workspaceBytes, flash: flash.workspaceBytes,
-    cells: [time(naive.total), time(flash.total), digits(naiveFlash.maxAbsDifference ?? 0)],
+    cells: [time(naive.total), time(flash.total), difference(naiveFlash.maxAbsDifference ?? 0)],
   };
 }
 

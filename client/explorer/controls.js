@@ -1,6 +1,6 @@
 // The form's fields are the state's: each has the name of one.
 
-import { askServer, files } from './inputs.js';
+import { files } from './inputs.js';
 import { byId, make } from './elements.js';
 import { readNpy } from './tensors.js';
 import { DEFAULTS } from './state.js';
@@ -20,9 +20,8 @@ function changeOf(field) {
   if (value === undefined) return undefined;
   const change = { [field.name]: value };
   if (field.name === 'source') for (const name of FRESH) change[name] = DEFAULTS[name];
-  if (['text', 'stackText', 'tokens', 'layer', 'heads'].includes(field.name)) Object.assign(change, { row: -1, zoom: '', off: '', target: '' });
-  if (field.name === 'tokens' || field.name === 'head') change.zoom = field.name === 'tokens' ? '' : undefined;
-  if (change.zoom === undefined) delete change.zoom;
+  if (['text', 'tokens', 'layer', 'heads'].includes(field.name)) Object.assign(change, { row: -1, zoom: '', off: '', head: '0' });
+  if (['stack', 'stackText'].includes(field.name)) Object.assign(change, { row: -1, off: '', target: '', depth: -1 });
   return change;
 }
 
@@ -69,8 +68,7 @@ export function bindControls(page, update) {
 }
 
 // Layers and stacks that can be named.
-export async function offerLayers(page) {
-  const { layers, stacks } = await askServer();
+export function offerLayers(page, { layers, stacks }) {
   byId('layers').replaceChildren(make('option', { value: '' }, 'seeded weights'), ...layers.map(({ name, width }) => make('option', { value: name }, `${name} (width ${width})`)));
   byId('stacks').replaceChildren(...stacks.map(({ name }) => make('option', { value: name }, name)));
   showControls(page);

@@ -27,10 +27,12 @@ export function sumOf(values) {
 export function digits(value) {
   if (value === -Infinity) return 'may not';
   const size = Math.abs(value);
-  if (size !== 0 && size < 0.00005) return value.toExponential(1);
-  if (size < 0.005 && size !== 0) return value.toFixed(4);
-  return value.toFixed(2);
+  const text = value.toFixed(size < 0.005 && size >= 0.00005 ? 4 : 2);
+  return text === '-0.00' ? '0.00' : text;
 }
+
+// Of what is small by its nature.
+export const difference = (value) => (value === 0 ? 'exactly 0' : value < 0.005 ? value.toExponential(1) : value.toFixed(2));
 
 export function largestDifference(a, b) {
   let largest = 0;
@@ -54,10 +56,11 @@ export function sentence(scene, map, row) {
   const best = largestKey(values);
   const name = scene.rowLabel(row);
   if (best < 0 || (scene.stage === 'weights' && values[best] === 0)) return { name, verb: 'may look at nothing', best: -1, text: `${name} may look at nothing` };
+  const among = scene.view.keys < scene.keys ? ' of the keys shown' : '';
   const verb = scene.stage === 'weights' ? 'attends most to' : 'scores highest with';
   const key = scene.keyLabel(best);
   const value = digits(values[best]);
-  return { name, verb, best, key, value, text: `${name} ${verb} ${key} (${value})` };
+  return { name, verb, best, key, value, among, text: `${name} ${verb} ${key} (${value})${among}` };
 }
 
 export function bytes(count) {

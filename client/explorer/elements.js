@@ -10,6 +10,14 @@ export const byId = (id) => document.getElementById(id);
 export const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 export const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
 
+// Rebuilds a part; what had the focus there has it again.
+export async function keepFocus(root, rebuild) {
+  const focusable = () => [...root.querySelectorAll('button, input, select')];
+  const place = focusable().indexOf(document.activeElement);
+  await rebuild();
+  if (place >= 0 && !root.contains(document.activeElement) && document.activeElement === document.body) focusable()[place]?.focus();
+}
+
 // A table from rows of texts or elements; the first row is the head.
 export function table(caption, [head, ...rows]) {
   const line = (cells, tag) => make('tr', {}, ...cells.map((cell, i) => make(i ? tag : 'th', i || tag === 'th' ? {} : { scope: 'row' }, cell)));

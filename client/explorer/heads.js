@@ -1,6 +1,6 @@
 // The heads to choose from, each with a small picture of where it looks; and all of them side by side.
 
-import { make } from './elements.js';
+import { keepFocus, make } from './elements.js';
 import { paintThumbnail } from './matrix.js';
 
 function thumbnail(head, stage) {
@@ -28,9 +28,18 @@ export function showHeads(root, scene, heads, chosen) {
   if (count > 1) {
     entries.push(choice('all', 'all heads', 'side by side', chosen === 'all'), choice('mean', 'mean', 'of all heads', chosen === 'mean'));
   }
-  const focused = root.contains(document.activeElement) ? document.activeElement.value : undefined;
-  root.replaceChildren(...entries);
-  if (focused !== undefined) root.querySelector(`input[value="${focused}"]`)?.focus();
+  keepFocus(root, () => root.replaceChildren(...entries));
+}
+
+// The layers of a stack.
+export function showDepths(root, { layers }, chosen) {
+  root.hidden = !layers;
+  const choices = (layers ?? []).map((_, depth) => {
+    const input = make('input', { type: 'radio', name: 'depth', value: depth });
+    input.checked = depth === chosen;
+    return make('label', {}, input, make('span', {}, `layer ${depth}`));
+  });
+  keepFocus(root, () => root.replaceChildren(make('legend', {}, 'Layer'), ...choices));
 }
 
 export function showMultiples(root, scene, heads, onChoose) {

@@ -4,13 +4,14 @@ import { replaceFlight, wasAborted } from './api.js';
 import { paintLegend, rangeOf } from './colours.js';
 import { bindControls, offerLayers, showControls } from './controls.js';
 import { digits, rowOf, time } from './describe.js';
-import { byId, make } from './elements.js';
+import { byId } from './elements.js';
 import { Grid } from './grid.js';
-import { showHeads, showMultiples } from './heads.js';
+import { showDepths, showHeads, showMultiples } from './heads.js';
+import { askServer } from './inputs.js';
 import { Matrix } from './matrix.js';
 import { clearError, showError, watchProgress } from './notice.js';
-import { bindParts, refreshParts } from './parts.js';
-import { showReading } from './reading.js';
+import { bindParts, refreshParts, unfoldParts } from './parts.js';
+import { showReading, showWholeRow } from './reading.js';
 import { askScene, shownHeads, shownMap } from './scene.js';
 import { asksAnew, fromFragment, toFragment } from './state.js';
 import { bindTheme, colours } from './theme.js';
@@ -33,18 +34,35 @@ async function load() {
   const signal = replaceFlight('scene');
   byId('picture').classList.add('stale');
   try {
+    offerLayers(page, await askServer(signal));
     const scene = await askScene(state, signal);
     page.scene = scene;
-    if (!byId('layers').length) await offerLayers(page);
     clearError(byId('error'));
+    byId('picture').hidden = false;
     byId('picture').classList.remove('stale');
     strip.show(scene);
+    if (state.source === 'stack' && state.depth < 0) chooseBest(scene);
     draw();
+    open();
     refreshParts(page);
   } catch (error) {
     if (wasAborted(error)) return;
     showError(byId('error'), error, load);
   }
+}
+
+// Of a stack: the head that does most for the bet, and the word after which it bets.
+function chooseBest({ trace, view }) {
+  const { layer = 0, head = 0 } = trace.attributions.reduce((most, next) => ((next.logit ?? 0) > (most.logit ?? 0) ? next : most));
+  page.state = { ...page.state, depth: layer, head: String(head), row: view.rows - 1 };
+  showControls(page);
+}
+
+// The first picture has a row lit, so that it explains itself.
+function open() {
+  const row = page.opened || page.state.row >= 0 ? -1 : page.scene.tokens?.indexOf('it') ?? -1;
+  page.opened = true;
+  if (row >= 0) light(row);
 }
 
 function draw() {
@@ -61,27 +79,17 @@ function draw() {
   else matrix.show(scene, map, { numbers: state.numbers, colours: colours() });
   grid.show(scene, map);
   showHeads(byId('heads').lastElementChild, scene, heads, state.head);
-  showDepths();
+  showDepths(byId('depths'), scene, state.depth);
   zoom.show(scene);
   showLegend();
   showComputed();
   rest();
 }
 
-function showDepths() {
-  const { layers } = page.scene;
-  byId('depths').hidden = !layers;
-  byId('depths').replaceChildren(make('legend', {}, 'Layer'), ...(layers ?? []).map((_, depth) => {
-    const input = make('input', { type: 'radio', name: 'depth', value: depth });
-    input.checked = depth === page.state.depth;
-    return make('label', {}, input, make('span', {}, `layer ${depth}`));
-  }));
-}
-
 function showLegend() {
-  const { low, high } = rangeOf(page.map.values, page.scene.stage);
+  const { low, high, beyond } = rangeOf(page.map.values, page.scene.stage);
   byId('low').textContent = digits(low);
-  byId('high').textContent = digits(high);
+  byId('high').textContent = `${digits(high)}${beyond ? ' and more' : ''}`;
   byId('legend-words').textContent = `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
 }
 
@@ -113,6 +121,18 @@ function light(row, key = -1, aloud = false) {
 function lock(row) {
   update({ row: row === page.state.row ? -1 : row });
   light(row, -1, true);
+  lookFurther();
+}
+
+async function lookFurther() {
+  const { scene, state, map } = page;
+  const signal = replaceFlight('row');
+  if (!scene.exact || state.row < 0 || scene.keys === map.columns || typeof map.head !== 'number') return;
+  try {
+    await showWholeRow(page, signal);
+  } catch (error) {
+    showError(byId('error'), error, lookFurther);
+  }
 }
 
 function update(change, anew = false) {
@@ -130,9 +150,15 @@ function update(change, anew = false) {
 window.addEventListener('hashchange', () => {
   page.state = fromFragment(location.hash);
   showControls(page);
+  unfoldParts(page);
   load();
 });
-new ResizeObserver(() => page.scene && draw()).observe(byId('picture'));
+let width;
+new ResizeObserver(([{ contentRect }]) => {
+  if (contentRect.width === width) return;
+  ({ width } = contentRect);
+  draw();
+}).observe(byId('picture'));
 watchProgress();
 bindTheme(draw);
 bindControls(page, update);

@@ -39,6 +39,7 @@ export class Matrix {
   show(scene, map, { numbers, colours }) {
     Object.assign(this, { scene, map, numbers, colours, range: rangeOf(map.values, scene.stage) });
     paintBitmap(this.bitmap, map.values, map.rows, map.columns, this.range);
+    this.keepWhole(scene);
     this.measure();
     this.draw();
     this.light(this.lit);
@@ -146,8 +147,10 @@ export class Matrix {
     const y = top + lit.row * this.cell.height;
     const tall = Math.max(this.cell.height, 2);
     context.fillStyle = this.colours.veil;
+    context.globalAlpha = this.words ? 1 : 0.6;
     context.fillRect(left, top, width, y - top);
     context.fillRect(left, y + tall, width, top + height - y - tall);
+    context.globalAlpha = 1;
     context.lineWidth = lit.locked ? 3 : 2;
     context.strokeStyle = this.colours.accent;
     context.strokeRect(left - 1, y - 1, width + 2, tall + 2);
@@ -156,6 +159,16 @@ export class Matrix {
     context.strokeStyle = this.colours.ink;
     context.lineWidth = 1.5;
     context.strokeRect(x, y, Math.max(this.cell.width, 2), tall);
+  }
+
+  // The whole of a long map stays, to be seen around a part while that is moved.
+  keepWhole({ view, keys }) {
+    if (view.keys < keys || view.row > 0) return;
+    const bitmap = document.createElement('canvas');
+    bitmap.width = this.bitmap.width;
+    bitmap.height = this.bitmap.height;
+    bitmap.getContext('2d').drawImage(this.bitmap, 0, 0);
+    this.whole = { bitmap, view };
   }
 
   // What is there of another part, at once and blurred, until the server has answered.
@@ -172,7 +185,9 @@ export class Matrix {
     context.clip();
     const x = width / view.keys;
     const y = height / view.rows;
-    context.drawImage(this.bitmap, left + (shown.key - view.key) * x, top + (shown.row - view.row) * y, shown.keys * x, shown.rows * y);
+    const put = (bitmap, part) => context.drawImage(bitmap, left + (part.key - view.key) * x, top + (part.row - view.row) * y, part.keys * x, part.rows * y);
+    if (this.whole) put(this.whole.bitmap, this.whole.view);
+    put(this.bitmap, shown);
     context.restore();
   }
 

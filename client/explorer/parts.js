@@ -4,7 +4,7 @@ import { replaceFlight, wasAborted } from './api.js';
 import { showAblation } from './ablation.js';
 import { showBet } from './bet.js';
 import { showCompare } from './compare.js';
-import { byId, make } from './elements.js';
+import { byId, keepFocus, make } from './elements.js';
 import { clearError, showError } from './notice.js';
 import { showPlaces } from './places.js';
 import { showSoftmax } from './softmax.js';
@@ -19,7 +19,7 @@ async function refresh(name, page, update) {
   if (!details.open || details.hidden || !page.scene) return;
   const signal = replaceFlight(name);
   try {
-    await PARTS[name](body, page, signal, update);
+    await keepFocus(body, () => PARTS[name](body, page, signal, update));
     clearError(notice);
   } catch (error) {
     if (wasAborted(error)) return;
@@ -29,7 +29,6 @@ async function refresh(name, page, update) {
 
 function bind(details, page, update) {
   const name = details.dataset.part;
-  details.open = page.state.open.split(',').includes(name);
   details.addEventListener('toggle', () => {
     const open = [...document.querySelectorAll('details[open]')].map((one) => one.dataset.part).join(',');
     if (open !== page.state.open) update({ open });
@@ -42,14 +41,20 @@ function bind(details, page, update) {
   parts.set(name, { details, body, notice });
 }
 
+// As a link says.
+export function unfoldParts({ state }) {
+  for (const details of document.querySelectorAll('details[data-part]')) details.open = state.open.split(',').includes(details.dataset.part);
+}
+
 let updatePage;
 export function bindParts(page, update) {
   updatePage = update;
+  unfoldParts(page);
   for (const details of document.querySelectorAll('details[data-part]')) bind(details, page, update);
   bindTake(page);
 }
 
 export function refreshParts(page, names = Object.keys(PARTS)) {
-  if (page.scene.trace) showBet(byId('bet-body'), page, updatePage);
+  if (page.scene.trace) keepFocus(byId('bet-body'), () => showBet(byId('bet-body'), page, updatePage));
   for (const name of names) refresh(name, page, updatePage);
 }

@@ -1,6 +1,6 @@
 // Does the order of words matter? Shuffle them, or shift them all, and compare two answers of the server.
 
-import { digits, largestDifference } from './describe.js';
+import { difference, largestDifference } from './describe.js';
 import { make } from './elements.js';
 import { askScene } from './scene.js';
 
@@ -15,7 +15,7 @@ function inOrder({ values, rows, columns }, order) {
   return sorted;
 }
 
-async function difference(page, signal) {
+async function apart(page, signal) {
   const { state } = page;
   const [plain, moved] = await Promise.all([
     askScene({ ...state, shuffle: 0, shift: 0, stage: 'weights' }, signal),
@@ -27,7 +27,7 @@ async function difference(page, signal) {
 
 function words({ shuffle, shift }, largest) {
   const what = [shuffle ? 'shuffled' : '', shift ? `shifted by ${shift.toLocaleString('en')}` : ''].filter(Boolean).join(' and ');
-  const number = make('b', {}, largest === 0 ? 'exactly 0' : digits(largest));
+  const number = make('b', {}, difference(largest));
   const same = largest < 1e-3;
   const end = shuffle
     ? (same ? ': rows travel with their words, and each word attends as before.' : ': with positions, another order is another sentence.')
@@ -43,6 +43,7 @@ function button(text, act) {
 
 export async function showPlaces(body, page, signal, update) {
   const { state, scene } = page;
+  if (state.source === 'long') return body.replaceChildren();
   const tools = make('div', { class: 'tools' });
   if (scene.input?.order) {
     tools.append(button(state.shuffle ? 'Shuffle again' : 'Shuffle the words', () => update({ shuffle: state.shuffle + 1, row: -1 })));
@@ -51,7 +52,6 @@ export async function showPlaces(body, page, signal, update) {
   tools.append(button(state.shift ? 'Shift back' : `Shift all words by ${SHIFT.toLocaleString('en')}`, () => update({ shift: state.shift ? 0 : SHIFT })));
   const parts = [tools];
   if (state.source === 'demo') parts.push(make('p', { class: 'hint' }, 'The demo’s vectors carry their place in the sentence within them, and keep it when words are shuffled. What is chosen here comes on top.'));
-  if (scene.view.rows > 512) throw new Error('Shuffling and shifting are compared for up to 512 words.');
-  if (state.shuffle || state.shift) parts.push(words(state, await difference(page, signal)));
-  body.replaceChildren(...parts);
+  if (state.shuffle || state.shift) parts.push(words(state, await apart(page, signal)));
+  return body.replaceChildren(...parts);
 }

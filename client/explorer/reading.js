@@ -1,7 +1,9 @@
 // The lit row in words and bars.
 
+import { call } from './api.js';
 import { digits, rowOf, sentence, sumOf, topKeys } from './describe.js';
 import { bar, byId, make } from './elements.js';
+import { STAGES, attendRequest } from './requests.js';
 
 function showBars({ scene, map }, values) {
   const weights = scene.stage === 'weights';
@@ -13,19 +15,32 @@ function showBars({ scene, map }, values) {
   byId('row-sum').textContent = whole ? `All ${values.length} weights of this row add up to ${sumOf(values).toFixed(2)}.` : '';
 }
 
+// Of a long row only a part is here: the server is asked for the largest of all of it.
+export async function showWholeRow(page, signal) {
+  const { state, scene, map } = page;
+  const row = scene.view.row + state.row;
+  const rows = [{ begin: String(row), end: String(row + 1) }];
+  const request = attendRequest(state, scene.input, { omitOutput: true, maps: [{ heads: [map.head], rows, topKeys: { k: 5 }, stage: STAGES[state.stage] }] });
+  const { topKeys: top } = (await call('Attend', request, signal)).maps[0];
+  const keys = top.keys ?? [];
+  const weights = keys.map((_, i) => top.weights[i]);
+  byId('row-keys').replaceChildren(...keys.map((key, i) => bar(scene.wholeKeyLabel(key), state.stage === 'weights' ? weights[i] : weights[i] / weights[0], digits(weights[i]))));
+  byId('row-sum').textContent = `The largest of all ${scene.keys.toLocaleString('en')} keys.`;
+}
+
 // `aloud`: a screen reader is to say it, too.
 export function showReading(page, { row, key }, aloud) {
   const line = byId('line');
   byId('row-panel').hidden = row < 0;
   if (row < 0) {
-    line.textContent = 'Point at a word, or tap it.';
+    line.textContent = 'Point at a row, or tap it.';
     return;
   }
   const { scene, map } = page;
   const values = rowOf(map, row);
   const said = sentence(scene, map, row);
   line.replaceChildren(make('b', {}, said.name), ` ${said.verb} `);
-  if (said.best >= 0) line.append(make('b', {}, said.key), ' ', make('span', { class: 'value' }, `(${said.value})`));
+  if (said.best >= 0) line.append(make('b', {}, said.key), ' ', make('span', { class: 'value' }, `(${said.value})`), said.among);
   if (aloud) byId('live').textContent = said.text + (key >= 0 ? `; ${scene.keyLabel(key)}: ${digits(values[key])}` : '');
   showBars(page, values);
 }

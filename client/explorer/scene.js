@@ -76,7 +76,7 @@ function meanOf(heads) {
 
 // The heads that are to choose from, and the one that is shown.
 export function shownHeads(scene, state) {
-  return scene.layers ? scene.layers[Math.min(state.depth, scene.layers.length - 1)] : scene.heads;
+  return scene.layers ? scene.layers[Math.max(0, Math.min(state.depth, scene.layers.length - 1))] : scene.heads;
 }
 
 const means = new WeakMap();

@@ -5,7 +5,7 @@ export const DEFAULTS = Object.freeze({
   text: 'the dog saw the bird and the bird saw the dog',
   stackText: 'Mr and Mrs Potter thanked the driver ; then Mrs',
   stack: 'induction',
-  depth: 0, // layer of the stack
+  depth: -1, // layer of the stack; -1: where the bet is made
   layer: '', // none: seeded weights
   heads: 4,
   width: 64,

@@ -1,7 +1,7 @@
 // Where a head looks and what it carries are two circuits. Here one head aims and another's cargo is carried.
 
 import { call } from './api.js';
-import { digits, largestDifference, relativeL2 } from './describe.js';
+import { difference, largestDifference, relativeL2 } from './describe.js';
 import { make } from './elements.js';
 import { paintThumbnail } from './matrix.js';
 import { attendRequest, options } from './requests.js';
@@ -37,7 +37,7 @@ export async function showSwap(body, page, signal, update) {
   const moved = relativeL2(floatsOf(before.output), floatsOf(swapped.swappedOutput));
   const names = scene.heads.map(({ name }) => name);
   const found = make('p', { class: 'finding' }, `“${names[aim]}” looks, and carries what “${names[cargo]}” would. Its map differs from its own by `,
-    make('b', {}, apart === 0 ? 'nothing, bit for bit' : digits(apart)), '; the layer’s output moves by ', make('b', {}, digits(moved)), ' (relative L2).');
+    make('b', {}, apart === 0 ? 'nothing, bit for bit' : difference(apart)), '; the layer’s output moves by ', make('b', {}, difference(moved)), ` (relative L2)${moved < 1e-3 ? ': these two carry the same' : ''}.`);
   body.replaceChildren(
     make('div', { class: 'fields' }, chooser('aim', 'Aim: where to look', scene.heads, aim, update), chooser('cargo', 'Cargo: what to carry', scene.heads, cargo, update)),
     found, make('div', { class: 'pictures' }, picture(before.maps[0].weights, 'before'), picture(swapped.swappedMap, 'with the other’s cargo')));

@@ -4,7 +4,7 @@ import { digits, rowOf } from './describe.js';
 import { make, svg } from './elements.js';
 
 export const MOST_WORDS = 64;
-const FONT = '17px system-ui, sans-serif';
+const family = 'system-ui, sans-serif';
 
 export class Strip {
   constructor(root, { onLight, onLock }) {
@@ -72,27 +72,36 @@ export class Arcs {
       this.arcs = undefined;
       return;
     }
-    this.pen.font = FONT;
-    let x = 8;
-    this.places = Array.from({ length: map.rows }, (_, row) => {
-      const width = this.pen.measureText(scene.rowLabel(row)).width;
-      const place = x + width / 2;
-      x += width + 18;
-      return { x: place, width };
-    });
+    const room = this.root.clientWidth;
+    let x = this.place(17, 18);
+    if (x > room) x = this.place(14, 10);
+    const scale = Math.max(0.75, Math.min(1, room / x));
     this.height = Math.min(280, 70 + x / 3.2);
     this.arcs = svg('g', {});
     this.texts = this.places.map((place, row) => this.word(place, row));
-    this.picture = svg('svg', { width: x, height: this.height + 66, viewBox: `0 0 ${x} ${this.height + 66}`, role: 'img', 'aria-label': 'Arcs from the chosen word to the words it attends to' });
+    this.picture = svg('svg', { width: x * scale, height: (this.height + 66) * scale, viewBox: `0 0 ${x} ${this.height + 66}`, role: 'img', 'aria-label': 'Arcs from the chosen word to the words it attends to' });
     this.picture.append(this.arcs, ...this.texts);
     this.root.append(this.picture);
   }
 
+  // Returns how wide they are together.
+  place(size, gap) {
+    this.size = size;
+    this.pen.font = `${size}px ${family}`;
+    let x = gap / 2;
+    this.places = Array.from({ length: this.map.rows }, (_, row) => {
+      const { width } = this.pen.measureText(this.scene.rowLabel(row));
+      x += width + gap;
+      return { x: x - gap - width / 2, width };
+    });
+    return x;
+  }
+
   word({ x, width }, row) {
     const group = svg('g', { 'data-row': row, class: 'word' });
-    const text = svg('text', { x, y: this.height + 24, 'text-anchor': 'middle' });
+    const text = svg('text', { x, y: this.height + 24, 'text-anchor': 'middle', 'font-size': this.size });
     text.textContent = this.scene.rowLabel(row);
-    group.append(svg('rect', { x: x - width / 2 - 7, y: this.height + 2, width: width + 14, height: 32, rx: 6 }), text);
+    group.append(svg('rect', { x: x - width / 2 - 4, y: this.height + 2, width: width + 8, height: 32, rx: 6 }), text);
     return group;
   }
 
