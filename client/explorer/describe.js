@@ -31,6 +31,9 @@ export function digits(value) {
   return text === '-0.00' ? '0.00' : text;
 }
 
+// Among thousands of keys every weight is small.
+export const fineDigits = (value) => (value > 0 && value < 0.095 ? String(Number(value.toPrecision(2))) : digits(value));
+
 // Of what is small by its nature.
 export const difference = (value) => (value === 0 ? 'exactly 0' : value < 0.005 ? value.toExponential(1) : value.toFixed(2));
 
@@ -59,7 +62,7 @@ export function sentence(scene, map, row) {
   const among = scene.view.keys < scene.keys ? ' of the keys shown' : '';
   const verb = scene.stage === 'weights' ? 'attends most to' : 'scores highest with';
   const key = scene.keyLabel(best);
-  const value = digits(values[best]);
+  const value = scene.digits(values[best]);
   return { name, verb, best, key, value, among, text: `${name} ${verb} ${key} (${value})${among}` };
 }
 

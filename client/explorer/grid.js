@@ -1,7 +1,5 @@
 // Pointer, touch and keys on the map, and what a screen reader is told of it (the ARIA grid pattern).
 
-import { digits } from './describe.js';
-
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0] };
 
 const bounded = (value, count) => Math.max(0, Math.min(count - 1, value));
@@ -80,6 +78,6 @@ export class Grid {
     const [header, cell] = this.row.children;
     header.textContent = scene.rowLabel(row);
     cell.setAttribute('aria-colindex', key + 1);
-    cell.textContent = `${scene.rowLabel(row)} to ${scene.keyLabel(key)}: ${digits(map.values[row * map.columns + key])}`;
+    cell.textContent = `${scene.rowLabel(row)} to ${scene.keyLabel(key)}: ${scene.digits(map.values[row * map.columns + key])}`;
   }
 }

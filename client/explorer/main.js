@@ -3,7 +3,7 @@
 import { replaceFlight, wasAborted } from './api.js';
 import { paintLegend, rangeOf } from './colours.js';
 import { bindControls, offerLayers, showControls } from './controls.js';
-import { digits, rowOf, time } from './describe.js';
+import { rowOf, time } from './describe.js';
 import { byId } from './elements.js';
 import { Grid } from './grid.js';
 import { showDepths, showHeads, showMultiples } from './heads.js';
@@ -22,7 +22,8 @@ import { Zoom } from './zoom.js';
 const SHOWN_BY = { softmax: ['row', 'head'], swap: ['aim', 'cargo'], compare: ['lengths'] };
 
 const page = { state: fromFragment(location.hash), scene: undefined, map: undefined, lit: { row: -1, key: -1, locked: false } };
-const matrix = new Matrix(byId('map'));
+// Exported to be looked at from a console.
+export const matrix = new Matrix(byId('map'));
 const handlers = { onLight: light, onLock: lock };
 const grid = new Grid(byId('map'), matrix, handlers);
 const strip = new Strip(byId('strip'), handlers);
@@ -88,8 +89,8 @@ function draw() {
 
 function showLegend() {
   const { low, high, beyond } = rangeOf(page.map.values, page.scene.stage);
-  byId('low').textContent = digits(low);
-  byId('high').textContent = `${digits(high)}${beyond ? ' and more' : ''}`;
+  byId('low').textContent = page.scene.digits(low);
+  byId('high').textContent = `${page.scene.digits(high)}${beyond ? ' and more' : ''}`;
   byId('legend-words').textContent = `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
 }
 

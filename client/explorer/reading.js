@@ -1,7 +1,7 @@
 // The lit row in words and bars.
 
 import { call } from './api.js';
-import { digits, rowOf, sentence, sumOf, topKeys } from './describe.js';
+import { rowOf, sentence, sumOf, topKeys } from './describe.js';
 import { bar, byId, make } from './elements.js';
 import { STAGES, attendRequest } from './requests.js';
 
@@ -10,7 +10,7 @@ function showBars({ scene, map }, values) {
   const top = topKeys(values, 5);
   const least = weights ? 0 : Math.min(...Array.from(values).filter(Number.isFinite));
   const span = weights ? 1 : values[top[0]] - least || 1;
-  byId('row-keys').replaceChildren(...top.map((key) => bar(scene.keyLabel(key), (values[key] - least) / span, digits(values[key]))));
+  byId('row-keys').replaceChildren(...top.map((key) => bar(scene.keyLabel(key), (values[key] - least) / span, scene.digits(values[key]))));
   const whole = weights && scene.exact && map.columns === scene.keys;
   byId('row-sum').textContent = whole ? `All ${values.length} weights of this row add up to ${sumOf(values).toFixed(2)}.` : '';
 }
@@ -24,7 +24,7 @@ export async function showWholeRow(page, signal) {
   const { topKeys: top } = (await call('Attend', request, signal)).maps[0];
   const keys = top.keys ?? [];
   const weights = keys.map((_, i) => top.weights[i]);
-  byId('row-keys').replaceChildren(...keys.map((key, i) => bar(scene.wholeKeyLabel(key), state.stage === 'weights' ? weights[i] : weights[i] / weights[0], digits(weights[i]))));
+  byId('row-keys').replaceChildren(...keys.map((key, i) => bar(scene.wholeKeyLabel(key), state.stage === 'weights' ? weights[i] : weights[i] / weights[0], scene.digits(weights[i]))));
   byId('row-sum').textContent = `The largest of all ${scene.keys.toLocaleString('en')} keys.`;
 }
 
@@ -41,6 +41,6 @@ export function showReading(page, { row, key }, aloud) {
   const said = sentence(scene, map, row);
   line.replaceChildren(make('b', {}, said.name), ` ${said.verb} `);
   if (said.best >= 0) line.append(make('b', {}, said.key), ' ', make('span', { class: 'value' }, `(${said.value})`), said.among);
-  if (aloud) byId('live').textContent = said.text + (key >= 0 ? `; ${scene.keyLabel(key)}: ${digits(values[key])}` : '');
+  if (aloud) byId('live').textContent = said.text + (key >= 0 ? `; ${scene.keyLabel(key)}: ${scene.digits(values[key])}` : '');
   showBars(page, values);
 }

@@ -1,9 +1,12 @@
 // One picture's numbers, as the server answered them.
 
 import { call } from './api.js';
+import { digits, fineDigits } from './describe.js';
 import { inputOf } from './inputs.js';
 import { attendRequest, mapsOf, traceRequest, viewOf } from './requests.js';
 import { floatsOf, shapeOf } from './tensors.js';
+
+const FEW = 64;
 
 // Of a seeded or loaded tensor words are numbers.
 const label = (tokens) => (i) => tokens?.[i] ?? `t${i}`;
@@ -64,6 +67,7 @@ export async function askScene(state, signal) {
   const name = label(scene.tokens);
   scene.rowLabel = place(view.row, view.rows, heads[0].rows, name);
   scene.keyLabel = place(view.key, view.keys, heads[0].columns, scene.input?.queryKeyValue ? label() : name);
+  scene.digits = scene.stage === 'weights' && scene.keys > FEW ? fineDigits : digits;
   scene.wholeKeyLabel = scene.input?.queryKeyValue ? label() : name;
   return scene;
 }
