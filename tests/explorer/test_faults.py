@@ -76,13 +76,13 @@ def test_a_failed_experiment_says_so_in_its_place(open_page):
 
 def test_a_token_is_asked_for_and_kept_in_memory_only(open_page, start, tmp_path):
     tokens = tmp_path / "tokens"
-    tokens.write_text("open sesame\n")
+    tokens.write_text("open-sesame-open-sesame\n")
     page = open_page(web=start(f"--auth-token-file={tokens}").web, expected=(FAILED,), ready=False)
     expect(page.locator("#error h3")).to_have_text("This server wants a token")
     page.fill("#token", "wrong")
     page.press("#token", "Enter")
     expect(page.locator("#token")).to_have_value("")
-    page.fill("#token", "open sesame")
+    page.fill("#token", "open-sesame-open-sesame")
     page.click("#error button[type=submit]")
     expect(page.locator("#map")).to_be_visible()
     expect(page.locator("#error")).to_be_hidden()
@@ -107,17 +107,13 @@ def test_an_answer_of_another_protocol_is_an_error_too(open_page):
     expect(page.locator("#error")).to_contain_text("HTTP 502")
 
 
-def test_what_is_replaced_is_aborted_and_what_takes_long_is_said(open_page):
-    page = open_page()
+def test_what_takes_long_is_said_and_what_is_replaced_is_aborted(open_page):
+    page = open_page("#source=long&tokens=16384", ready=False)
     failed = []
     page.on("requestfailed", lambda request: failed.append((request.url.split("/")[-1], request.failure)))
-    held = []
-    page.route("**/*Attend", lambda route: held.append(route))
-    page.check("[name=stage][value=scaled]", force=True)
-    expect(page.locator("#progress")).to_be_visible()
     expect(page.locator("#progress p")).to_have_text(re.compile(r"computing, \d\.\d s"))
-    page.unroute("**/*Attend")
-    page.check("[name=stage][value=biased]", force=True)
+    page.check("[name=source][value=demo]", force=True)
+    expect(page.locator("#strip button")).to_have_count(10)
     expect(page.locator("#progress")).to_be_hidden()
-    assert failed == [("Attend", "net::ERR_ABORTED")] and len(held) == 1
+    assert failed == [("Attend", "net::ERR_ABORTED")]
     expect(page.locator("#error")).to_be_hidden()
