@@ -69,7 +69,7 @@ export function bindControls(page, update) {
 
 // Layers and stacks that can be named.
 export function offerLayers(page, { layers, stacks }) {
-  byId('layers').replaceChildren(make('option', { value: '' }, 'seeded weights'), ...layers.map(({ name, width }) => make('option', { value: name }, `${name} (width ${width})`)));
+  byId('layers').replaceChildren(make('option', { value: '' }, 'seeded weights'), ...layers.map(({ name, width, queryHeads }) => make('option', { value: name, ...(queryHeads ? {} : { 'data-asks-heads': '' }) }, `${name} (width ${width})`)));
   byId('stacks').replaceChildren(...stacks.map(({ name }) => make('option', { value: name }, name)));
   showControls(page);
 }
@@ -83,7 +83,9 @@ export function showControls({ state }) {
     else if (field !== document.activeElement) field.value = value;
   }
   for (const part of document.querySelectorAll('[data-for]')) part.hidden = !part.dataset.for.split(' ').includes(state.source);
+  const asksHeads = byId('layers').selectedOptions[0]?.hasAttribute('data-asks-heads');
   for (const part of document.querySelectorAll('[data-seeded]')) part.hidden ||= state.layer !== '';
+  byId('query-heads').hidden = state.layer !== '' && !asksHeads;
   for (const part of document.querySelectorAll('[data-learned]')) part.hidden = state.position !== 'learned';
   // A stack's trace has weights alone.
   for (const stage of document.querySelectorAll('#stages input')) stage.disabled = state.source === 'stack' && stage.value !== 'weights';

@@ -28,7 +28,7 @@ const seeded = (state) => ({ weights: { seededWeights: { seed: String(state.seed
 function weightsOf(state, server) {
   const layer = server.layers.find(({ name }) => name === state.layer);
   if (!state.layer) return seeded(state);
-  return { weights: { layer: state.layer }, heads: layer?.queryHeads ?? 0, width: Number(layer?.width ?? state.width), asksHeads: layer && !layer.queryHeads };
+  return { weights: { layer: state.layer }, heads: layer?.queryHeads || state.heads, width: Number(layer?.width ?? state.width), asksHeads: layer && !layer.queryHeads };
 }
 
 function fromEmbeddings(embeddings, tokens, weights, state) {

@@ -11,7 +11,7 @@ import { askServer } from './inputs.js';
 import { Matrix } from './matrix.js';
 import { clearError, showError, watchProgress } from './notice.js';
 import { bindParts, refreshParts, unfoldParts } from './parts.js';
-import { showReading, showWholeRow } from './reading.js';
+import { askWholeRow, showReading } from './reading.js';
 import { askScene, shownHeads, shownMap } from './scene.js';
 import { asksAnew, fromFragment, toFragment } from './state.js';
 import { bindTheme, colours } from './theme.js';
@@ -24,7 +24,7 @@ const SHOWN_BY = { softmax: ['row', 'head'], swap: ['aim', 'cargo'], compare: ['
 const page = { state: fromFragment(location.hash), scene: undefined, map: undefined, lit: { row: -1, key: -1, locked: false } };
 // Exported to be looked at from a console.
 export const matrix = new Matrix(byId('map'));
-const handlers = { onLight: light, onLock: lock };
+const handlers = { onLight: point, onLock: lock };
 const grid = new Grid(byId('map'), matrix, handlers);
 const strip = new Strip(byId('strip'), handlers);
 const arcs = new Arcs(byId('arcs'), handlers);
@@ -44,7 +44,7 @@ async function load() {
     strip.show(scene);
     if (state.source === 'stack' && state.depth < 0) chooseBest(scene);
     draw();
-    open();
+    lookFurther();
     refreshParts(page);
   } catch (error) {
     if (wasAborted(error)) return;
@@ -57,13 +57,6 @@ function chooseBest({ trace, view }) {
   const { layer = 0, head = 0 } = trace.attributions.reduce((most, next) => ((next.logit ?? 0) > (most.logit ?? 0) ? next : most));
   page.state = { ...page.state, depth: layer, head: String(head), row: view.rows - 1 };
   showControls(page);
-}
-
-// The first picture has a row lit, so that it explains itself.
-function open() {
-  const row = page.opened || page.state.row >= 0 ? -1 : page.scene.tokens?.indexOf('it') ?? -1;
-  page.opened = true;
-  if (row >= 0) light(row);
 }
 
 function draw() {
@@ -100,16 +93,19 @@ function showComputed() {
   byId('computed').textContent = `${what}. Nothing on this page is stored or made up.`;
 }
 
-// What is lit while nothing is pointed at: the locked row.
+// What is lit while nothing is pointed at: the locked row. Until somebody points at one, a row explains the first picture.
 function rest() {
-  const { row } = page.state;
-  const locked = row >= 0 && page.map && row < page.map.rows;
-  light(locked ? row : -1, -1);
+  light(page.pointed ? -1 : (page.scene.tokens?.indexOf('it') ?? -1));
+}
+
+function point(row, key, aloud) {
+  page.pointed = true;
+  light(row, key, aloud);
 }
 
 function light(row, key = -1, aloud = false) {
-  if (!page.map) return;
-  if (row < 0 && page.state.row >= 0 && page.state.row < page.map.rows) row = page.state.row;
+  if (!page.map || matrix.stretched) return;
+  if (page.state.row >= 0 && page.state.row < page.map.rows && (row < 0 || !page.pointed)) row = page.state.row;
   const lit = { row, key, locked: row >= 0 && row === page.state.row };
   page.lit = lit;
   const values = row >= 0 ? rowOf(page.map, row) : undefined;
@@ -120,6 +116,7 @@ function light(row, key = -1, aloud = false) {
 }
 
 function lock(row) {
+  page.pointed = true;
   update({ row: row === page.state.row ? -1 : row });
   light(row, -1, true);
   lookFurther();
@@ -130,7 +127,8 @@ async function lookFurther() {
   const signal = replaceFlight('row');
   if (!scene.exact || state.row < 0 || scene.keys === map.columns || typeof map.head !== 'number') return;
   try {
-    await showWholeRow(page, signal);
+    await askWholeRow(page, signal);
+    rest();
   } catch (error) {
     showError(byId('error'), error, lookFurther);
   }
@@ -141,7 +139,7 @@ function update(change, anew = false) {
   page.state = { ...before, ...change };
   history.replaceState(null, '', toFragment(page.state) || location.pathname);
   showControls(page);
-  if (anew || asksAnew(before, page.state)) return load();
+  if (anew || asksAnew(before, page.state, page.scene?.long)) return load();
   draw();
   const changed = (name) => before[name] !== page.state[name];
   const parts = Object.keys(SHOWN_BY).filter((part) => SHOWN_BY[part].some(changed));

@@ -66,6 +66,7 @@ export class Matrix {
   get sums() { return this.scene.stage === 'weights' && this.words && this.scene.exact; }
 
   draw() {
+    this.stretched = false;
     const context = prepare(this.base, this.size.width, this.size.height);
     this.glow = prepare(this.over, this.size.width, this.size.height);
     this.frame.style.height = `${this.size.height}px`;
@@ -174,6 +175,7 @@ export class Matrix {
   // What is there of another part, at once and blurred, until the server has answered.
   stretch(view) {
     const { view: shown } = this.scene;
+    this.stretched = true;
     const context = this.base.getContext('2d');
     const { left, top, width, height } = this.box;
     this.light({ row: -1, key: -1 });

@@ -43,7 +43,7 @@ function button(text, act) {
 
 export async function showPlaces(body, page, signal, update) {
   const { state, scene } = page;
-  if (state.source === 'long') return body.replaceChildren();
+  if (scene.long) return body.replaceChildren();
   const tools = make('div', { class: 'tools' });
   if (scene.input?.order) {
     tools.append(button(state.shuffle ? 'Shuffle again' : 'Shuffle the words', () => update({ shuffle: state.shuffle + 1, row: -1 })));

@@ -5,8 +5,15 @@ import { rowOf, sentence, sumOf, topKeys } from './describe.js';
 import { bar, byId, make } from './elements.js';
 import { STAGES, attendRequest } from './requests.js';
 
-function showBars({ scene, map }, values) {
+function showWhole({ whole, wholeKeyLabel, digits, keys, stage }) {
+  const share = (weight) => (stage === 'weights' ? weight : weight / whole.weights[0]);
+  byId('row-keys').replaceChildren(...whole.keys.map((key, i) => bar(wholeKeyLabel(key), share(whole.weights[i]), digits(whole.weights[i]))));
+  byId('row-sum').textContent = `The largest of all ${keys.toLocaleString('en')} keys.`;
+}
+
+function showBars({ scene, map, lit }, values) {
   const weights = scene.stage === 'weights';
+  if (scene.whole?.row === lit.row) return showWhole(scene);
   const top = topKeys(values, 5);
   const least = weights ? 0 : Math.min(...Array.from(values).filter(Number.isFinite));
   const span = weights ? 1 : values[top[0]] - least || 1;
@@ -16,16 +23,12 @@ function showBars({ scene, map }, values) {
 }
 
 // Of a long row only a part is here: the server is asked for the largest of all of it.
-export async function showWholeRow(page, signal) {
-  const { state, scene, map } = page;
+export async function askWholeRow({ state, scene, map }, signal) {
   const row = scene.view.row + state.row;
   const rows = [{ begin: String(row), end: String(row + 1) }];
   const request = attendRequest(state, scene.input, { omitOutput: true, maps: [{ heads: [map.head], rows, topKeys: { k: 5 }, stage: STAGES[state.stage] }] });
   const { topKeys: top } = (await call('Attend', request, signal)).maps[0];
-  const keys = top.keys ?? [];
-  const weights = keys.map((_, i) => top.weights[i]);
-  byId('row-keys').replaceChildren(...keys.map((key, i) => bar(scene.wholeKeyLabel(key), state.stage === 'weights' ? weights[i] : weights[i] / weights[0], scene.digits(weights[i]))));
-  byId('row-sum').textContent = `The largest of all ${scene.keys.toLocaleString('en')} keys.`;
+  scene.whole = { row: state.row, keys: top.keys ?? [], weights: top.weights ?? [] };
 }
 
 // `aloud`: a screen reader is to say it, too.

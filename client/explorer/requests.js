@@ -60,10 +60,13 @@ export function viewOf(state, rows, keys) {
   return { row, rows: height, key, keys: width };
 }
 
+// Then heads come one by one, and one can zoom.
+export const isLong = (state, { rows, keys }) => state.source === 'long' || Math.max(rows, keys) > MAX_SIDE;
+
 export function mapsOf(state, input) {
   const view = viewOf(state, input.rows, input.keys);
   const exact = view.rows <= MAX_SIDE && view.keys <= MAX_SIDE;
-  const one = state.source === 'long' && /^\d+$/.test(state.head) && Number(state.head) < input.heads;
+  const one = isLong(state, input) && /^\d+$/.test(state.head) && Number(state.head) < input.heads;
   const side = one ? MAX_SIDE : POOLED_ALL;
   const pooled = { rows: Math.min(side, view.rows), columns: Math.min(side, view.keys), reducer: 'POOL_REDUCER_MAX' };
   return {

@@ -3,7 +3,7 @@
 import { call } from './api.js';
 import { digits, fineDigits } from './describe.js';
 import { inputOf } from './inputs.js';
-import { attendRequest, mapsOf, traceRequest, viewOf } from './requests.js';
+import { attendRequest, isLong, mapsOf, traceRequest, viewOf } from './requests.js';
 import { floatsOf, shapeOf } from './tensors.js';
 
 const FEW = 64;
@@ -33,13 +33,14 @@ function headsOf(maps, statistics, names) {
 
 async function attendScene(state, signal) {
   const input = await inputOf(state, signal);
-  const outputs = { omitOutput: true, maps: [mapsOf(state, input)], ...(state.source === 'long' ? {} : { headStatistics: true }) };
+  const long = isLong(state, input);
+  const outputs = { omitOutput: true, maps: [mapsOf(state, input)], ...(long ? {} : { headStatistics: true }) };
   const request = attendRequest(state, input, outputs);
   const answer = await call('Attend', request, signal);
   const view = viewOf(state, input.rows, input.keys);
   const heads = headsOf(answer.maps, answer.headStatistics, input.headNames);
   return {
-    method: 'Attend', request, input, view, heads, stage: state.stage, execution: answer.execution, headCount: input.heads,
+    method: 'Attend', request, input, view, long, heads, stage: state.stage, execution: answer.execution, headCount: input.heads,
     tokens: input.tokens, keys: input.keys, exact: heads[0].rows === view.rows && heads[0].columns === view.keys,
   };
 }

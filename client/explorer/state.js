@@ -57,8 +57,9 @@ export function toFragment(state) {
 
 // Fields that change how things are drawn, but not what is asked of the server.
 const DRAWING = ['row', 'view', 'numbers', 'open', 'aim', 'cargo', 'lengths'];
-export function asksAnew(before, after) {
-  const drawing = after.source === 'long' ? DRAWING : [...DRAWING, 'head', 'zoom', ...(after.source === 'stack' ? ['depth'] : [])];
+// Of a long input only what is looked at is here.
+export function asksAnew(before, after, long) {
+  const drawing = long ? DRAWING : [...DRAWING, 'head', 'zoom', ...(after.source === 'stack' ? ['depth'] : [])];
   return Object.keys(DEFAULTS).some((name) => before[name] !== after[name] && !drawing.includes(name));
 }
 

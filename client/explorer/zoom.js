@@ -20,15 +20,17 @@ export class Zoom {
     for (const button of document.querySelectorAll('[data-zoom]')) button.addEventListener('click', () => this.press(button.dataset.zoom));
   }
 
-  get active() { return this.page.state.source === 'long' && this.page.scene?.input; }
+  get active() { return this.page.scene?.long; }
+
+  get isWhole() { return this.view.rows === this.page.scene.input.rows && this.view.keys === this.page.scene.input.keys; }
 
   show(scene) {
-    const active = this.page.state.source === 'long';
-    byId('zoom').hidden = !active || this.page.state.head === 'all';
-    this.frame.classList.toggle('zoomable', active);
-    if (!active) return;
+    byId('zoom').hidden = !scene.long || this.page.state.head === 'all';
+    this.frame.classList.remove('zoomed');
+    if (!scene.long) return;
     const { view, exact } = scene;
     this.view = { ...view };
+    this.frame.classList.toggle('zoomed', !this.isWhole);
     const cells = exact ? 'exact weights' : `pooled, each cell the largest of ${Math.round((view.rows * view.keys) / (scene.heads[0].rows * scene.heads[0].columns))}`;
     byId('zoom-words').textContent = `rows ${view.row}–${view.row + view.rows - 1}, keys ${view.key}–${view.key + view.keys - 1}: ${cells}`;
   }
@@ -47,7 +49,8 @@ export class Zoom {
   }
 
   turn(event) {
-    if (!this.active) return;
+    // Where there is nothing to zoom out of, the wheel is the page's.
+    if (!this.active || (this.isWhole && event.deltaY > 0)) return;
     event.preventDefault();
     const { x, y } = this.at(event);
     this.scale(Math.exp(event.deltaY * 0.002), x, y);
@@ -60,6 +63,7 @@ export class Zoom {
   }
 
   move(event) {
+    if (event.pointerType === 'mouse' && !event.buttons) this.fingers.delete(event.pointerId);
     const before = this.fingers.get(event.pointerId);
     if (!this.active || !before) return;
     const now = this.at(event);
@@ -105,6 +109,7 @@ export class Zoom {
     const zoom = [...side(this.view.row, this.view.rows, rows), ...side(this.view.key, this.view.keys, keys)].join(',');
     const { view } = this.page.scene;
     if (zoom !== [view.row, view.rows, view.key, view.keys].join(',')) this.update({ zoom, row: -1 });
+    else this.matrix.draw();
   }
 }
 

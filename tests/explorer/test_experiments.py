@@ -193,3 +193,26 @@ def test_zoom_goes_to_exact_weights_and_back(open_page):
     assert "zoom=" in page.url
     page.click("[data-zoom=whole]")
     expect(page.locator("#zoom-words")).to_contain_text("rows 0–2047")
+
+
+def test_a_long_file_is_pooled_and_can_be_zoomed(open_page, tmp_path):
+    np.save(tmp_path / "long.npy", np.random.default_rng(2).standard_normal((600, 64)).astype("<f4"))
+    page = open_page("#source=file", ready=False)
+    page.locator("[data-file=embeddings]").set_input_files(tmp_path / "long.npy")
+    expect(page.locator("#zoom-words")).to_contain_text("rows 0–599, keys 0–599: pooled")
+    page.click("[data-zoom=in]")
+    expect(page.locator("#zoom-words")).to_contain_text("rows 150–449, keys 150–449: exact weights")
+
+
+def test_a_part_is_dragged_and_the_drag_locks_no_row(open_page):
+    page = open_page("#source=long&tokens=2048&zoom=1000,128,1000,128")
+    frame = page.locator("#map").bounding_box()
+    x, y = frame["x"] + frame["width"] / 2, frame["y"] + 200
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 120, y - 60, steps=6)
+    page.mouse.up()
+    expect(page.locator("#zoom-words")).not_to_contain_text("rows 1000–1127")
+    assert "row=" not in page.url
+    begin = [int(text) for text in re.findall(r"(\d+)–", page.inner_text("#zoom-words"))]
+    assert begin[0] > 1000 and begin[1] > 1000

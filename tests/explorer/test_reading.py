@@ -109,3 +109,11 @@ def test_all_heads_stand_side_by_side_and_one_can_be_chosen(page):
     page.locator("#multiples button").nth(2).click()
     expect(page.locator("#heads input[value='2']")).to_be_checked()
     expect(page.locator("#map")).to_be_visible()
+
+
+def test_the_first_picture_explains_itself_until_somebody_points(page):
+    expect(page.locator("#line")).to_have_text(SAID)
+    assert lit_row(page) == IT
+    page.mouse.move(*cell(page, 1, 2))
+    page.mouse.move(5, 5)
+    expect(page.locator("#line")).to_have_text("Point at a row, or tap it.")
