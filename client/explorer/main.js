@@ -84,7 +84,10 @@ function showLegend() {
   const { low, high, beyond } = rangeOf(page.map.values, page.scene.stage);
   byId('low').textContent = page.scene.digits(low);
   byId('high').textContent = `${page.scene.digits(high)}${beyond ? ' and more' : ''}`;
-  byId('legend-words').textContent = `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
+  const asArcs = !byId('arcs').hidden;
+  for (const part of byId('legend').children) part.hidden = asArcs;
+  byId('legend-words').hidden = false;
+  byId('legend-words').textContent = asArcs ? 'from the chosen word to those it attends to, thicker is more' : `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
 }
 
 function showComputed() {

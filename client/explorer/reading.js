@@ -16,7 +16,7 @@ function showBars({ scene, map, lit }, values) {
   if (scene.whole?.row === lit.row) return showWhole(scene);
   const top = topKeys(values, 5);
   const least = weights ? 0 : Math.min(...Array.from(values).filter(Number.isFinite));
-  const span = weights ? 1 : values[top[0]] - least || 1;
+  const span = weights ? 1 : Math.max(1, values[top[0]] - least);
   byId('row-keys').replaceChildren(...top.map((key) => bar(scene.keyLabel(key), (values[key] - least) / span, scene.digits(values[key]))));
   const whole = weights && scene.exact && map.columns === scene.keys;
   byId('row-sum').textContent = whole ? `All ${values.length} weights of this row add up to ${sumOf(values).toFixed(2)}.` : '';

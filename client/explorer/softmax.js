@@ -32,7 +32,7 @@ function barsOf(steps, keys, scene) {
   const values = steps[step];
   const finite = Array.from(values).filter(Number.isFinite);
   const low = step < 2 ? Math.min(0, ...finite) : 0;
-  const span = step < 2 ? Math.max(...finite) - low || 1 : 1;
+  const span = step < 2 ? Math.max(1, Math.max(...finite) - low) : 1;
   return keys.map((key) => bar(scene.wholeKeyLabel(key), Number.isFinite(values[key]) ? (values[key] - low) / span : 0, (step === 3 ? scene.digits : digits)(values[key])));
 }
 

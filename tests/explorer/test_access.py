@@ -31,15 +31,16 @@ def test_nothing_is_wider_than_the_window(open_page, fragment, size):
 
 def test_light_and_dark_follow_the_system_until_the_switch_says_otherwise(open_page):
     page = open_page(color_scheme="dark")
-    background = "getComputedStyle(document.body).backgroundColor"
-    dark = page.evaluate(background)
+    theme = page.locator("html")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(color_scheme="light")
-    light = page.evaluate(background)
-    assert light != dark
+    expect(theme).to_have_attribute("data-theme", "light")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
     page.click("#theme")
-    assert page.evaluate(background) == dark
+    expect(page.locator("body")).to_have_css("background-color", dark)
+    page.emulate_media(color_scheme="dark")
     page.emulate_media(color_scheme="light")
-    assert page.evaluate(background) == dark
+    expect(page.locator("body")).to_have_css("background-color", dark)
 
 
 def test_the_policy_of_the_page_is_strict(server, browser):

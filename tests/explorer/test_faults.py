@@ -107,13 +107,18 @@ def test_an_answer_of_another_protocol_is_an_error_too(open_page):
     expect(page.locator("#error")).to_contain_text("HTTP 502")
 
 
-def test_what_takes_long_is_said_and_what_is_replaced_is_aborted(open_page):
-    page = open_page("#source=long&tokens=16384", ready=False)
-    failed = []
-    page.on("requestfailed", lambda request: failed.append((request.url.split("/")[-1], request.failure)))
+def test_what_takes_long_is_said_and_what_is_replaced_is_aborted(page):
+    page.evaluate(
+        """() => { window.aborted_ = 0; const asked = window.fetch; window.fetch = (url, options) => {
+          options.signal?.addEventListener('abort', () => { window.aborted_ += 1; }); return asked(url, options); }; }"""
+    )
+    held = []
+    page.route("**/*Attend", lambda route: held.append(route))
+    page.check("[name=stage][value=scaled]", force=True)
     expect(page.locator("#progress p")).to_have_text(re.compile(r"computing, \d\.\d s"))
-    page.check("[name=source][value=demo]", force=True)
-    expect(page.locator("#strip button")).to_have_count(10)
+    page.unroute("**/*Attend")
+    page.check("[name=stage][value=biased]", force=True)
     expect(page.locator("#progress")).to_be_hidden()
-    assert failed == [("Attend", "net::ERR_ABORTED")]
+    assert len(held) == 1 and page.evaluate("window.aborted_") == 1
     expect(page.locator("#error")).to_be_hidden()
+    expect(page.locator("#legend-words")).to_contain_text("grey may not be looked at")
