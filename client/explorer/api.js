@@ -1,0 +1,87 @@
+// Calls over the Connect protocol: one POST per call, protobuf's JSON mapping. Aborting a call's signal cancels it.
+
+const SERVICES = {
+  Attend: 'AttentionService',
+  PlanAttention: 'AttentionService',
+  CompareAlgorithms: 'AttentionService',
+  GetDemo: 'AttentionService',
+  GetServerInfo: 'AttentionService',
+  ListLayers: 'LayerService',
+  AnalyzeHeads: 'AnalysisService',
+  AblateHeads: 'AnalysisService',
+  AnalyzeCircuits: 'AnalysisService',
+  TraceStack: 'AnalysisService',
+};
+
+export const procedure = (method) => `headlight.v1.${SERVICES[method]}/${method}`;
+
+// What the server refused, or that it did not answer.
+export class CallError extends Error {
+  constructor(code, message, details = []) {
+    super(message);
+    this.code = code;
+    const find = (type) => details.find((detail) => detail.type === type)?.debug ?? {};
+    this.reason = find('google.rpc.ErrorInfo').reason ?? '';
+    this.violations = find('google.rpc.BadRequest').fieldViolations ?? [];
+    this.retryDelay = find('google.rpc.RetryInfo').retryDelay ?? '';
+  }
+}
+
+let token = '';
+// In memory only: a reload forgets it.
+export const setToken = (given) => { token = given; };
+
+const watchers = [];
+let underWay = 0;
+export const watchCalls = (watcher) => watchers.push(watcher);
+function count(change) {
+  underWay += change;
+  for (const watcher of watchers) watcher(underWay);
+}
+
+const flights = new Map();
+// A signal for the calls of one part of the page; what that part asked for before is aborted.
+export function replaceFlight(part) {
+  flights.get(part)?.abort();
+  const flight = new AbortController();
+  flights.set(part, flight);
+  return flight.signal;
+}
+
+export const wasAborted = (error) => error?.name === 'AbortError';
+
+async function failure(response) {
+  const text = await response.text();
+  try {
+    const { code, message, details } = JSON.parse(text);
+    if (code) return new CallError(code, message ?? '', details);
+  } catch {
+    // Not of the protocol: a proxy's page, or nothing.
+  }
+  const code = response.status === 401 ? 'unauthenticated' : 'unknown';
+  return new CallError(code, `HTTP ${response.status} ${text.slice(0, 200)}`.trim());
+}
+
+async function post(method, request, signal) {
+  const headers = { 'content-type': 'application/json', 'connect-protocol-version': '1' };
+  if (token) headers.authorization = `Bearer ${token}`;
+  const options = { method: 'POST', headers, body: JSON.stringify(request), signal };
+  let response;
+  try {
+    response = await fetch(`/${procedure(method)}`, options);
+  } catch (error) {
+    if (wasAborted(error)) throw error;
+    throw new CallError('unreachable', 'The server does not answer. It may have been stopped, or the network is gone.');
+  }
+  if (!response.ok) throw await failure(response);
+  return response.json();
+}
+
+export async function call(method, request, signal) {
+  count(+1);
+  try {
+    return await post(method, request, signal);
+  } finally {
+    count(-1);
+  }
+}

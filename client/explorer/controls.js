@@ -1,0 +1,92 @@
+// The form's fields are the state's: each has the name of one.
+
+import { files } from './inputs.js';
+import { byId, make } from './elements.js';
+import { readNpy } from './tensors.js';
+import { DEFAULTS } from './state.js';
+
+// What begins anew with another source.
+const FRESH = ['row', 'zoom', 'head', 'depth', 'off', 'shuffle', 'shift', 'stage', 'target'];
+
+function valueOf(field) {
+  if (field.type === 'checkbox') return field.checked;
+  if (typeof DEFAULTS[field.name] !== 'number') return field.value;
+  // A number that is half typed asks for nothing.
+  return field.value === '' || !field.checkValidity() ? undefined : Number(field.value);
+}
+
+function changeOf(field) {
+  const value = valueOf(field);
+  if (value === undefined) return undefined;
+  const change = { [field.name]: value };
+  if (field.name === 'source') for (const name of FRESH) change[name] = DEFAULTS[name];
+  if (['text', 'tokens', 'layer', 'heads'].includes(field.name)) Object.assign(change, { row: -1, zoom: '', off: '', head: '0' });
+  if (['stack', 'stackText'].includes(field.name)) Object.assign(change, { row: -1, off: '', target: '', depth: -1 });
+  return change;
+}
+
+function bindFiles(update) {
+  for (const field of document.querySelectorAll('[data-file]')) {
+    field.addEventListener('change', async () => {
+      const { file: name } = field.dataset;
+      const [chosen] = field.files;
+      delete files[name];
+      byId('file-words').textContent = '';
+      try {
+        if (chosen) files[name] = readNpy(await chosen.arrayBuffer());
+        if (chosen) byId('file-words').textContent = `${chosen.name}: [${files[name].shape.join(', ')}]`;
+      } catch (error) {
+        byId('file-words').textContent = `${chosen.name} ${error.message}`;
+      }
+      update({ row: -1 }, true);
+    });
+  }
+}
+
+// Waits until nothing has been typed for a moment.
+function bindFields(form, update) {
+  let timer;
+  form.addEventListener('input', (event) => {
+    const { target } = event;
+    if (!Object.hasOwn(DEFAULTS, target.name)) return;
+    clearTimeout(timer);
+    const typed = ['text', 'number', 'textarea'].includes(target.type);
+    const apply = () => {
+      const change = changeOf(target);
+      if (change) update(change);
+    };
+    if (typed) timer = setTimeout(apply, 350);
+    else apply();
+  });
+  form.addEventListener('submit', (event) => event.preventDefault());
+}
+
+export function bindControls(page, update) {
+  bindFields(byId('controls'), update);
+  bindFiles(update);
+  showControls(page);
+}
+
+// Layers and stacks that can be named.
+export function offerLayers(page, { layers, stacks }) {
+  byId('layers').replaceChildren(make('option', { value: '' }, 'seeded weights'), ...layers.map(({ name, width, queryHeads }) => make('option', { value: name, ...(queryHeads ? {} : { 'data-asks-heads': '' }) }, `${name} (width ${width})`)));
+  byId('stacks').replaceChildren(...stacks.map(({ name }) => make('option', { value: name }, name)));
+  showControls(page);
+}
+
+export function showControls({ state }) {
+  for (const field of byId('controls').elements) {
+    if (!Object.hasOwn(DEFAULTS, field.name)) continue;
+    const value = state[field.name];
+    if (field.type === 'radio') field.checked = String(value) === field.value;
+    else if (field.type === 'checkbox') field.checked = value;
+    else if (field !== document.activeElement) field.value = value;
+  }
+  for (const part of document.querySelectorAll('[data-for]')) part.hidden = !part.dataset.for.split(' ').includes(state.source);
+  const asksHeads = byId('layers').selectedOptions[0]?.hasAttribute('data-asks-heads');
+  for (const part of document.querySelectorAll('[data-seeded]')) part.hidden ||= state.layer !== '';
+  byId('query-heads').hidden = state.layer !== '' && !asksHeads;
+  for (const part of document.querySelectorAll('[data-learned]')) part.hidden = state.position !== 'learned';
+  // A stack's trace has weights alone.
+  for (const stage of document.querySelectorAll('#stages input')) stage.disabled = state.source === 'stack' && stage.value !== 'weights';
+}

@@ -1,0 +1,83 @@
+// Pointer, touch and keys on the map, and what a screen reader is told of it (the ARIA grid pattern).
+
+const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0] };
+
+const bounded = (value, count) => Math.max(0, Math.min(count - 1, value));
+
+export class Grid {
+  // `onLight(row, key, byKeyboard)` and `onLock(row)`; a row of -1 is none.
+  constructor(frame, matrix, { onLight, onLock }) {
+    Object.assign(this, { frame, matrix, onLight, onLock });
+    this.cell = { row: 0, key: 0 };
+    this.row = frame.querySelector('[role=row]');
+    frame.addEventListener('pointerenter', () => { this.origin = frame.getBoundingClientRect(); });
+    window.addEventListener('scroll', () => { this.origin = undefined; }, { passive: true });
+    window.addEventListener('resize', () => { this.origin = undefined; });
+    frame.addEventListener('pointermove', (event) => this.point(event));
+    frame.addEventListener('pointerleave', (event) => event.pointerType === 'mouse' && onLight(-1, -1));
+    frame.addEventListener('click', (event) => this.click(event));
+    frame.addEventListener('keydown', (event) => this.press(event));
+    frame.addEventListener('focus', () => frame.matches(':focus-visible') && this.goTo(this.cell));
+  }
+
+  // The numbers changed: the focus stays where it was, as far as that is still there.
+  show(scene, map) {
+    Object.assign(this, { scene, map });
+    this.cell = { row: bounded(this.cell.row, map.rows), key: bounded(this.cell.key, map.columns) };
+    this.tell();
+  }
+
+  under(event) {
+    this.origin ??= this.frame.getBoundingClientRect();
+    return this.matrix.cellAt(event.clientX - this.origin.left, event.clientY - this.origin.top);
+  }
+
+  // At most once a frame, however often the pointer moves.
+  point(event) {
+    this.pointed = this.under(event);
+    this.frameAsked ??= requestAnimationFrame(() => {
+      this.frameAsked = undefined;
+      this.onLight(this.pointed.row, this.pointed.key);
+    });
+  }
+
+  click(event) {
+    const { row, key } = this.under(event);
+    if (row < 0) return;
+    this.cell = { row, key: Math.max(key, 0) };
+    this.onLock(row);
+  }
+
+  press(event) {
+    const { rows, columns } = this.map;
+    const move = MOVES[event.key];
+    let { row, key } = this.cell;
+    if (move) [row, key] = [row + move[0], key + move[1]];
+    else if (event.key === 'Home') [row, key] = [event.ctrlKey ? 0 : row, 0];
+    else if (event.key === 'End') [row, key] = [event.ctrlKey ? rows - 1 : row, columns - 1];
+    else if (event.key === 'Enter' || event.key === ' ') this.onLock(row);
+    else if (event.key === 'Escape') this.onLock(-1);
+    else return;
+    event.preventDefault();
+    this.goTo({ row: bounded(row, rows), key: bounded(key, columns) });
+  }
+
+  goTo(cell) {
+    this.cell = cell;
+    this.tell();
+    this.onLight(this.cell.row, this.cell.key, true);
+  }
+
+  // Only the row and the cell that have the focus are elements; the counts say how many there are.
+  tell() {
+    const { scene, map } = this;
+    const { row, key } = this.cell;
+    this.frame.setAttribute('aria-rowcount', map.rows);
+    this.frame.setAttribute('aria-colcount', map.columns);
+    this.row.setAttribute('aria-rowindex', row + 1);
+    const [header, cell] = this.row.children;
+    header.textContent = scene.rowLabel(row);
+    cell.setAttribute('aria-colindex', key + 1);
+    cell.textContent = `${scene.rowLabel(row)} to ${scene.keyLabel(key)}: ${scene.digits(map.values[row * map.columns + key])}`;
+  }
+}

@@ -1,0 +1,73 @@
+// What went wrong, with a way to try again; the token that a server asks for; and that something takes its time.
+
+import { setToken, watchCalls, wasAborted } from './api.js';
+import { byId, make } from './elements.js';
+
+const TITLES = {
+  unreachable: 'The server does not answer',
+  invalid_argument: 'The server refused this request',
+  resource_exhausted: 'The server is full',
+  unavailable: 'The server takes no calls now',
+  deadline_exceeded: 'That took too long',
+  not_found: 'There is no such layer',
+  unauthenticated: 'This server wants a token',
+  permission_denied: 'This caller may not do that',
+};
+
+function violations(error) {
+  return make('ul', {}, ...error.violations.map(({ field, description }) => make('li', {}, make('code', {}, field), ` ${description}`)));
+}
+
+function tokenForm(retry) {
+  const input = make('input', { type: 'password', autocomplete: 'off', id: 'token', required: '' });
+  const form = make('form', { class: 'token' }, make('label', { for: 'token' }, 'Token'), input, make('button', { type: 'submit' }, 'Use it'));
+  form.append(make('p', { class: 'hint' }, 'Sent as “Authorization: Bearer”. Kept in memory only.'));
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    setToken(input.value);
+    retry();
+  });
+  return form;
+}
+
+// An alert in place of what could not be shown.
+export function showError(root, error, retry) {
+  if (wasAborted(error)) return;
+  if (!error.code) console.debug(error);
+  const parts = [make('h3', {}, TITLES[error.code] ?? (error.code ? `The call failed: ${error.code}` : 'This cannot be asked'))];
+  if (error.violations?.length) parts.push(violations(error));
+  else parts.push(make('p', {}, error.message));
+  if (error.retryDelay) parts.push(make('p', {}, `It asks to come back in ${parseFloat(error.retryDelay)} s.`));
+  if (error.code === 'unauthenticated') parts.push(tokenForm(retry));
+  const button = make('button', { type: 'button', class: 'retry' }, 'Try again');
+  button.addEventListener('click', retry);
+  root.replaceChildren(...parts, button);
+  root.hidden = false;
+}
+
+export function clearError(root) {
+  root.hidden = true;
+  root.replaceChildren();
+}
+
+// A bar for whatever has been under way for half a second.
+export function watchProgress() {
+  const progress = byId('progress');
+  let timer;
+  let began;
+  watchCalls((count) => {
+    if (count === 0) {
+      clearTimeout(timer);
+      timer = undefined;
+      progress.hidden = true;
+    } else if (!timer) {
+      began = performance.now();
+      const tick = () => {
+        progress.hidden = false;
+        progress.lastElementChild.textContent = `computing, ${((performance.now() - began) / 1000).toFixed(1)} s`;
+        timer = setTimeout(tick, 100);
+      };
+      timer = setTimeout(tick, 500);
+    }
+  });
+}

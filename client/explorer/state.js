@@ -1,0 +1,67 @@
+// What the page shows. All of it stands in the address's fragment, so that a link restores it.
+
+export const DEFAULTS = Object.freeze({
+  source: 'demo', // demo, stack, text, long, file
+  text: 'the dog saw the bird and the bird saw the dog',
+  stackText: 'Mr and Mrs Potter thanked the driver ; then Mrs',
+  stack: 'induction',
+  depth: -1, // layer of the stack; -1: where the bet is made
+  layer: '', // none: seeded weights
+  heads: 4,
+  width: 64,
+  seed: 1,
+  tokens: 16384,
+  head: '0', // a number, mean or all
+  row: -1, // locked; -1: none
+  stage: 'weights', // scaled, biased, weights
+  view: 'matrix', // matrix, words
+  numbers: false,
+  position: 'none',
+  shift: 0,
+  shuffle: 0,
+  causal: false,
+  window: '', // words on each side; none: unbounded
+  off: '', // heads: 0,2 or in a stack 0:1,1:3
+  target: '', // of a stack: the word whose logit is attributed
+  aim: 0,
+  cargo: 2,
+  lengths: 256, // up to which naive and flash are compared
+  zoom: '', // first row, rows, first key, keys
+  open: '', // experiments that are unfolded
+});
+
+function parse(name, text) {
+  const like = DEFAULTS[name];
+  if (typeof like === 'boolean') return text === '1';
+  if (typeof like === 'number') return Number.isFinite(Number(text)) ? Number(text) : like;
+  return text;
+}
+
+export function fromFragment(fragment) {
+  const state = { ...DEFAULTS };
+  for (const [name, text] of new URLSearchParams(fragment.replace(/^#/, ''))) {
+    if (Object.hasOwn(DEFAULTS, name)) state[name] = parse(name, text);
+  }
+  return state;
+}
+
+export function toFragment(state) {
+  const parts = new URLSearchParams();
+  for (const name of Object.keys(DEFAULTS)) {
+    if (state[name] === DEFAULTS[name]) continue;
+    parts.set(name, typeof state[name] === 'boolean' ? (state[name] ? '1' : '0') : String(state[name]));
+  }
+  const text = parts.toString();
+  return text ? `#${text}` : '';
+}
+
+// Fields that change how things are drawn, but not what is asked of the server.
+const DRAWING = ['row', 'view', 'numbers', 'open', 'aim', 'cargo', 'lengths'];
+// Of a long input only what is looked at is here.
+export function asksAnew(before, after, long) {
+  const drawing = long ? DRAWING : [...DRAWING, 'head', 'zoom', ...(after.source === 'stack' ? ['depth'] : [])];
+  return Object.keys(DEFAULTS).some((name) => before[name] !== after[name] && !drawing.includes(name));
+}
+
+export const offHeads = (state) => state.off.split(',').filter(Boolean);
+export const words = (text) => text.trim().split(/\s+/).filter(Boolean);

@@ -1,0 +1,43 @@
+// What can be taken along: the link, the picture, the numbers, the request as code.
+
+import { byId, make } from './elements.js';
+import { toCsv, toPng, toSvg } from './exporting.js';
+import { snippets } from './snippets.js';
+
+const SAID = { link: 'The link is copied. It restores all of this, but not files.', png: 'The picture is saved.', svg: 'The drawing is saved.', csv: 'The numbers are saved.' };
+
+function save(blob, name) {
+  const link = make('a', { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// Without the right to the clipboard the text is shown, and can be copied by hand.
+async function copy(text, said) {
+  byId('code').textContent = text;
+  byId('code').hidden = false;
+  try {
+    await navigator.clipboard.writeText(text);
+    return said;
+  } catch {
+    return 'Copy it from here:';
+  }
+}
+
+async function take(what, page) {
+  const { scene, map } = page;
+  if (what === 'link') return copy(location.href, SAID.link);
+  if (what === 'png') save(await toPng(scene, map), 'headlight.png');
+  else if (what === 'svg') save(new Blob([toSvg(scene, map)], { type: 'image/svg+xml' }), 'headlight.svg');
+  else if (what === 'csv') save(new Blob([toCsv(scene, map)], { type: 'text/csv' }), 'headlight.csv');
+  else return copy(snippets[what](scene.method, scene.request), 'The request is copied.');
+  return SAID[what];
+}
+
+export function bindTake(page) {
+  for (const button of document.querySelectorAll('[data-take]')) {
+    button.addEventListener('click', async () => {
+      if (page.scene) byId('taken').textContent = await take(button.dataset.take, page);
+    });
+  }
+}

@@ -1,0 +1,64 @@
+"""Nobody is shut out: axe, keys, widths, light and dark."""
+
+import pytest
+from actions import unfold
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+PARTS = "softmax,places,ablation,swap,compare,take"
+FRAGMENTS = ["", f"#row=7&open={PARTS}", "#source=stack&open=ablation", "#source=text&view=words&row=2", "#source=long&tokens=512&row=3", "#source=file", "#head=all"]
+SIZES = {"phone": (390, 844), "small phone": (320, 640), "tablet": (820, 1180), "desktop": (1280, 900), "wide": (2560, 1300)}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("fragment", FRAGMENTS)
+def test_axe_finds_no_serious_fault(open_page, fragment, scheme):
+    page = open_page(fragment, color_scheme=scheme, ready="file" not in fragment)
+    page.wait_for_load_state("networkidle")
+    found = Axe().run(page).response["violations"]
+    grave = [(fault["id"], [node["target"] for node in fault["nodes"]]) for fault in found if fault["impact"] in ("serious", "critical")]
+    assert grave == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("fragment", FRAGMENTS)
+def test_nothing_is_wider_than_the_window(open_page, fragment, size):
+    width, height = SIZES[size]
+    page = open_page(fragment, viewport={"width": width, "height": height}, ready="file" not in fragment)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_light_and_dark_follow_the_system_until_the_switch_says_otherwise(open_page):
+    page = open_page(color_scheme="dark")
+    theme = page.locator("html")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="light")
+    expect(theme).to_have_attribute("data-theme", "light")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    page.click("#theme")
+    expect(page.locator("body")).to_have_css("background-color", dark)
+    page.emulate_media(color_scheme="dark")
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("body")).to_have_css("background-color", dark)
+
+
+def test_the_policy_of_the_page_is_strict(server, browser):
+    page = browser.new_page()
+    policy = page.goto(server.web).headers["content-security-policy"]
+    page.close()
+    assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
+
+
+def test_every_step_can_be_taken_by_keys(page):
+    """Tab reaches every control that is seen, and the focus is never lost to the page when a part is built anew."""
+    unfold(page, "ablation")
+    expect(page.locator("details[data-part=ablation] .bars li")).to_have_count(3)
+    box = page.locator("details[data-part=ablation] input").nth(1)
+    box.focus()
+    page.keyboard.press("Space")
+    expect(page.locator("details[data-part=ablation] .finding")).to_contain_text("relative L2")
+    assert page.evaluate("document.activeElement.type") == "checkbox"
+    page.locator("[name=head][value='0']").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("[document.activeElement.name, document.activeElement.value]") == ["head", "1"]

@@ -1,0 +1,95 @@
+"""What is taken along is whole: pictures decode, drawings parse, numbers add up, code runs."""
+
+import json
+import re
+import struct
+import subprocess
+import xml.etree.ElementTree as xml
+import zlib
+
+import numpy as np
+import pytest
+from actions import download, numbers, unfold
+from google.protobuf import json_format
+from headlight.v1 import analysis_service_pb2, attention_service_pb2
+from playwright.sync_api import expect
+
+
+def decode_png(data: bytes) -> tuple[int, int, bytes]:
+    """Width, height and unpacked rows, with every chunk's checksum looked at."""
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    place, header, packed = 8, None, b""
+    while place < len(data):
+        (length,) = struct.unpack(">I", data[place : place + 4])
+        kind, body = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
+        assert struct.unpack(">I", data[place + 8 + length : place + 12 + length])[0] == zlib.crc32(kind + body)
+        header = struct.unpack(">IIBBBBB", body) if kind == b"IHDR" else header
+        packed += body if kind == b"IDAT" else b""
+        place += 12 + length
+    width, height, depth, colour, *_ = header
+    assert (depth, colour) in ((8, 2), (8, 6))
+    rows = zlib.decompress(packed)
+    assert len(rows) == height * (1 + width * (3 if colour == 2 else 4))
+    return width, height, rows
+
+
+@pytest.mark.parametrize("fragment", ["", "#source=long&tokens=512"])
+def test_the_picture_decodes_and_is_not_blank(open_page, fragment):
+    width, height, rows = decode_png(download(open_page(fragment), "png"))
+    assert width >= 300 and height >= 300
+    assert len(set(rows)) > 20
+
+
+def test_the_drawing_parses_and_has_every_cell_and_word(page):
+    root = xml.fromstring(download(page, "svg"))
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("because") == 2
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 101
+
+
+def test_words_of_a_drawing_are_escaped(open_page):
+    root = xml.fromstring(download(open_page("#source=text&text=%3Cb%3E+a%26b+%22c%22"), "svg"))
+    assert {"<b>", "a&b", '"c"'} <= {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+
+
+@pytest.mark.parametrize("fragment", ["", "#head=mean", "#source=stack&depth=1&head=3", "#source=text&causal=1"])
+def test_rows_of_the_numbers_add_up_to_one(open_page, fragment):
+    keys, rows, values = numbers(open_page(fragment))
+    assert keys == rows and values.shape == (len(rows), len(keys))
+    assert np.allclose(values.sum(axis=1), 1, atol=1e-6)
+
+
+def code(page, what: str) -> str:
+    unfold(page, "take")
+    page.click(f"[data-take={what}]")
+    return page.wait_for_selector("#code:not([hidden])").inner_text()
+
+
+def test_the_curl_line_runs_and_answers_what_is_shown(page):
+    # The shell as a person's: what is copied is pasted.
+    ran = subprocess.run(["sh", "-c", code(page, "curl")], capture_output=True, text=True, timeout=30, check=True)
+    answer = json_format.Parse(ran.stdout, attention_service_pb2.AttendResponse())
+    weights = np.frombuffer(answer.maps[0].weights.f32_le, "<f4").reshape(10, 10)
+    assert np.array_equal(weights, numbers(page)[2].astype(np.float32))
+
+
+def test_the_python_runs(page, server, capsys):
+    program = code(page, "python").replace("127.0.0.1:50051", server.grpc)
+    exec(compile(program, "copied", "exec"), {})  # noqa: S102 - it is the page's own
+    assert "maps {" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("fragment", "kind"), [("", attention_service_pb2.AttendRequest), ("#source=stack", analysis_service_pb2.TraceStackRequest)])
+def test_grpcurls_request_is_one_of_the_contract(open_page, fragment, kind):
+    text = code(open_page(fragment), "grpcurl")
+    request = json_format.Parse(re.search(r"^\{.*\}$", text, re.M)[0], kind())
+    assert json.loads(json_format.MessageToJson(request))
+    assert text.startswith("grpcurl -plaintext -d @ ")
+
+
+def test_the_link_is_copied(open_page):
+    page = open_page("#row=7", permissions=["clipboard-read", "clipboard-write"])
+    unfold(page, "take")
+    page.click("[data-take=link]")
+    expect(page.locator("#taken")).to_contain_text("The link is copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == page.url

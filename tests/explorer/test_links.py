@@ -1,0 +1,51 @@
+"""A link restores everything."""
+
+import pytest
+from actions import line, lit_row
+from playwright.sync_api import expect
+
+# Fields as the page writes them, and what is to be seen.
+LINKS = {
+    "#row=7&head=2": {"line": "it attends most to cat"},
+    "#row=7&numbers=1&stage=scaled&position=rotary&shift=1000": {"line": "it scores highest with because"},
+    "#source=text&text=one+two+three+two&causal=1&window=2&row=3&heads=2&width=32&head=1&open=places": {"line": "two "},
+    "#source=stack&depth=0&head=1&row=9&off=1%3A3": {"line": "Mrs attends most to then"},
+    "#source=long&tokens=2048&zoom=100%2C64%2C200%2C64&row=3&position=alibi": {"line": "t103 attends most to t207"},
+}
+
+
+@pytest.mark.parametrize("fragment", LINKS)
+def test_a_link_restores_the_picture(open_page, fragment):
+    page = open_page(fragment)
+    assert line(page).startswith(LINKS[fragment]["line"])
+    assert lit_row(page) == int(fragment.split("row=")[1].split("&")[0])
+    for part in fragment[1:].split("&"):
+        name, value = part.split("=")
+        field = page.locator(f"[name={name}]:not([type=radio]):not([type=checkbox])")
+        if field.count():
+            assert field.input_value() == value.replace("+", " ")
+
+
+def test_what_is_chosen_goes_into_the_link_and_back_again(open_page):
+    page = open_page()
+    page.check("input[value='2'][name=head]", force=True)
+    page.locator("#strip button").nth(7).click()
+    page.check("[name=stage][value=scaled]", force=True)
+    page.check("[name=numbers]")
+    expect(page.locator("#line")).to_have_text("it scores highest with cat (6.00)")
+    again = open_page(page.url.split("/")[-1])
+    assert line(again) == "it scores highest with cat (6.00)"
+    assert again.is_checked("[name=numbers]")
+    assert again.locator("#map").screenshot() == page.locator("#map").screenshot()
+
+
+def test_a_changed_fragment_is_followed(open_page):
+    page = open_page("#row=7")
+    page.evaluate("location.hash = '#row=7&head=2'")
+    expect(page.locator("#line")).to_have_text("it attends most to cat (0.88)")
+
+
+@pytest.mark.parametrize("fragment", ["#row=99", "#head=77", "#zoom=1,2", "#unknown=1&row=x", "#source=stack&depth=9", "#shuffle=abc"])
+def test_a_link_of_nonsense_still_shows_a_picture(open_page, fragment):
+    page = open_page(fragment)
+    expect(page.locator("#map")).to_be_visible()

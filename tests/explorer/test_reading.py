@@ -1,0 +1,119 @@
+"""A row lights up and is put into words: by the pointer, by touch, by keys alone."""
+
+import re
+
+import pytest
+from actions import cell, line, lit_row
+from headlight.v1 import attention_service_pb2 as pb
+from playwright.sync_api import expect
+
+IT = 7
+SAID = "it attends most to because (0.80)"
+
+
+def test_hovering_a_word_lights_its_row_and_says_the_sentence(page):
+    page.locator("#strip button", has_text=re.compile("^The$")).hover()
+    assert line(page).startswith("The attends most to The")
+    page.locator("#strip button", has_text=re.compile("^it$")).hover()
+    assert line(page) == SAID
+    assert lit_row(page) == IT
+
+
+def test_hovering_the_map_lights_the_row_under_the_pointer(page):
+    page.mouse.move(*cell(page, IT, 2))
+    expect(page.locator("#line")).to_have_text(SAID)
+    assert lit_row(page) == IT
+    page.mouse.move(*cell(page, 1, 2))
+    expect(page.locator("#line")).to_have_text(re.compile("^cat attends most to The"))
+    assert lit_row(page) == 1
+
+
+def test_the_keyboard_alone_does_the_same(page):
+    page.locator("[name=numbers]").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "map"
+    for _ in range(IT):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#line")).to_have_text(SAID)
+    expect(page.locator("#live")).to_have_text(f"{SAID}; cat: 0.00")
+    assert lit_row(page) == IT
+    expect(page.locator("#map [role=row]")).to_have_attribute("aria-rowindex", str(IT + 1))
+    expect(page.locator("#cell")).to_have_attribute("aria-colindex", "2")
+    page.keyboard.press("Enter")
+    assert "row=7" in page.url
+    page.keyboard.press("Escape")
+    assert "row=7" not in page.url
+
+
+def test_the_words_are_one_stop_for_tab_and_arrows_go_on(page):
+    assert page.locator("#strip button[tabindex='0']").count() == 1
+    page.locator("#strip button[tabindex='0']").focus()
+    page.keyboard.press("End")
+    expect(page.locator("#line")).to_have_text(re.compile("^tired attends most to"))
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator("#line")).to_have_text(SAID)
+
+
+def test_a_click_locks_a_row_and_another_lets_it_go(page):
+    page.mouse.click(*cell(page, IT, 0))
+    page.mouse.move(5, 5)
+    expect(page.locator("#line")).to_have_text(SAID)
+    assert lit_row(page) == IT
+    page.mouse.click(*cell(page, IT, 0))
+    page.mouse.move(5, 5)
+    expect(page.locator("#line")).to_have_text("Point at a row, or tap it.")
+
+
+def test_a_tap_lights_a_row(open_page):
+    page = open_page(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    page.locator("#strip button", has_text=re.compile("^it$")).tap()
+    expect(page.locator("#line")).to_have_text(SAID)
+    page.touchscreen.tap(*cell(page, 1, 3))
+    expect(page.locator("#line")).to_have_text(re.compile("^cat attends most to The"))
+
+
+def test_a_rows_sum_is_shown(page):
+    page.locator("#strip button", has_text=re.compile("^it$")).hover()
+    expect(page.locator("#row-sum")).to_have_text("All 10 weights of this row add up to 1.00.")
+    expect(page.locator("#row-keys li").first).to_have_text(re.compile("because.*0.80"))
+
+
+def test_the_word_view_draws_the_thickest_arc_to_the_word_that_is_attended_to_most(open_page):
+    page = open_page("#view=words&row=7")
+    widths = page.eval_on_selector_all("#arcs .arc path", "paths => paths.map((path) => Number(path.getAttribute('stroke-width')))")
+    assert len(widths) >= 3
+    texts = page.eval_on_selector_all("#arcs .arc", "arcs => arcs.map((arc) => arc.textContent)")
+    assert texts[widths.index(max(widths))] == "0.80"
+
+
+def test_numbers_come_on_demand(page):
+    without = page.locator("#map").screenshot()
+    page.check("[name=numbers]")
+    assert page.locator("#map").screenshot() != without
+
+
+@pytest.mark.parametrize("head", [0, 1, 2])
+def test_heads_have_names_and_can_be_switched(page, head, attention):
+    name = attention.GetDemo(pb.GetDemoRequest()).head_descriptions[head]
+    page.locator("#heads label", has_text=name).click()
+    expect(page.locator(f"#heads input[value='{head}']")).to_be_checked()
+    page.locator("#strip button", has_text=re.compile("^it$")).hover()
+    assert line(page) == [SAID, "it attends most to it (0.52)", "it attends most to cat (0.88)"][head]
+
+
+def test_all_heads_stand_side_by_side_and_one_can_be_chosen(page):
+    page.check("#heads input[value=all]", force=True)
+    expect(page.locator("#multiples button")).to_have_count(3)
+    page.locator("#multiples button").nth(2).click()
+    expect(page.locator("#heads input[value='2']")).to_be_checked()
+    expect(page.locator("#map")).to_be_visible()
+
+
+def test_the_first_picture_explains_itself_until_somebody_points(page):
+    expect(page.locator("#line")).to_have_text(SAID)
+    assert lit_row(page) == IT
+    page.mouse.move(*cell(page, 1, 2))
+    page.mouse.move(5, 5)
+    expect(page.locator("#line")).to_have_text("Point at a row, or tap it.")
