@@ -65,11 +65,11 @@ test('a state goes into the fragment and back', () => {
 });
 
 test('only what changes the request asks anew', () => {
-  const with_ = (change, state = DEFAULTS) => asksAnew(state, { ...state, ...change });
+  const with_ = (change, long = false) => asksAnew(DEFAULTS, { ...DEFAULTS, ...change }, long);
   assert.equal(with_({ row: 3 }), false);
   assert.equal(with_({ head: '1' }), false);
   assert.equal(with_({ stage: 'scaled' }), true);
-  assert.equal(with_({ head: '1' }, { ...DEFAULTS, source: 'long' }), true);
+  assert.equal(with_({ head: '1' }, true), true);
 });
 
 test('equal words have equal vectors of the declared law, others not', () => {
