@@ -7,7 +7,6 @@ const SERVICES = {
   GetDemo: 'AttentionService',
   GetServerInfo: 'AttentionService',
   ListLayers: 'LayerService',
-  AnalyzeHeads: 'AnalysisService',
   AblateHeads: 'AnalysisService',
   AnalyzeCircuits: 'AnalysisService',
   TraceStack: 'AnalysisService',
@@ -29,7 +28,9 @@ export class CallError extends Error {
 
 let token = '';
 // In memory only: a reload forgets it.
-export const setToken = (given) => { token = given; };
+export const setToken = (given) => {
+  token = given;
+};
 
 const watchers = [];
 let underWay = 0;

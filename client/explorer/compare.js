@@ -18,12 +18,25 @@ const runs = [];
 async function run(tokens, signal) {
   if (tokens > RUN_UP_TO) {
     const plan = await call('PlanAttention', problem(tokens), signal);
-    return { tokens, grid: plan.scoreGridBytes, cells: [bytes(plan.naiveBytes), bytes(plan.flashBytes), '–', 'planned', 'planned', '–'] };
+    return {
+      tokens,
+      grid: plan.scoreGridBytes,
+      cells: [bytes(plan.naiveBytes), bytes(plan.flashBytes), '–', 'planned', 'planned', '–'],
+    };
   }
   const { naive, flash, naiveFlash } = await call('CompareAlgorithms', problem(tokens), signal);
   return {
-    tokens, grid: naive.scoreGridBytes, tiles: flash.scratchBytes,
-    cells: [bytes(naive.workspaceBytes), bytes(flash.workspaceBytes), bytes(flash.scratchBytes), time(naive.total), time(flash.total), difference(naiveFlash.maxAbsDifference ?? 0)],
+    tokens,
+    grid: naive.scoreGridBytes,
+    tiles: flash.scratchBytes,
+    cells: [
+      bytes(naive.workspaceBytes),
+      bytes(flash.workspaceBytes),
+      bytes(flash.scratchBytes),
+      time(naive.total),
+      time(flash.total),
+      difference(naiveFlash.maxAbsDifference ?? 0),
+    ],
   };
 }
 
@@ -43,8 +56,15 @@ function draw(body, page, signal, update) {
   more.addEventListener('click', () => update({ lengths: next }));
   const rows = runs.map((one) => [one.tokens.toLocaleString('en'), bytes(one.grid), ...one.cells]);
   body.replaceChildren(
-    make('p', {}, '8 heads of 16 channels on random embeddings, made by the server. Both hold Q, K and V, which grow with the tokens; naive holds the grid besides, flash a few tiles.'), more,
-    make('p', { class: 'finding', 'aria-live': 'polite' }, finding()), table('Naive and flash by length', [HEAD, ...rows]));
+    make(
+      'p',
+      {},
+      '8 heads of 16 channels on random embeddings, made by the server. Both hold Q, K and V, which grow with the tokens; naive holds the grid besides, flash a few tiles.',
+    ),
+    more,
+    make('p', { class: 'finding', 'aria-live': 'polite' }, finding()),
+    table('Naive and flash by length', [HEAD, ...rows]),
+  );
 }
 
 export async function showCompare(body, page, signal, update) {
@@ -52,6 +72,7 @@ export async function showCompare(body, page, signal, update) {
   if (runs.at(-1)?.tokens > wanted) runs.length = 0;
   for (let tokens = runs.length ? runs.at(-1).tokens * 2 : FIRST; tokens <= wanted; tokens *= 2) {
     runs.push(await run(tokens, signal));
+    draw(body, page, signal, update);
   }
   draw(body, page, signal, update);
 }

@@ -20,7 +20,8 @@ function changeOf(field) {
   if (value === undefined) return undefined;
   const change = { [field.name]: value };
   if (field.name === 'source') for (const name of FRESH) change[name] = DEFAULTS[name];
-  if (['text', 'tokens', 'layer', 'heads'].includes(field.name)) Object.assign(change, { row: -1, zoom: '', off: '', head: '0' });
+  if (['text', 'tokens', 'layer', 'heads'].includes(field.name))
+    Object.assign(change, { row: -1, zoom: '', off: '', head: '0' });
   if (['stack', 'stackText'].includes(field.name)) Object.assign(change, { row: -1, off: '', target: '', depth: -1 });
   return change;
 }
@@ -69,7 +70,13 @@ export function bindControls(page, update) {
 
 // Layers and stacks that can be named.
 export function offerLayers(page, { layers, stacks }) {
-  byId('layers').replaceChildren(make('option', { value: '' }, 'seeded weights'), ...layers.map(({ name, width, queryHeads }) => make('option', { value: name, ...(queryHeads ? {} : { 'data-asks-heads': '' }) }, `${name} (width ${width})`)));
+  if (byId('layers').length) return;
+  byId('layers').replaceChildren(
+    make('option', { value: '' }, 'seeded weights'),
+    ...layers.map(({ name, width, queryHeads }) =>
+      make('option', { value: name, ...(queryHeads ? {} : { 'data-asks-heads': '' }) }, `${name} (width ${width})`),
+    ),
+  );
   byId('stacks').replaceChildren(...stacks.map(({ name }) => make('option', { value: name }, name)));
   showControls(page);
 }
@@ -80,13 +87,15 @@ export function showControls({ state }) {
     const value = state[field.name];
     if (field.type === 'radio') field.checked = String(value) === field.value;
     else if (field.type === 'checkbox') field.checked = value;
-    else if (field !== document.activeElement) field.value = value;
+    else if (field !== document.activeElement || field.localName === 'select') field.value = value;
   }
-  for (const part of document.querySelectorAll('[data-for]')) part.hidden = !part.dataset.for.split(' ').includes(state.source);
+  for (const part of document.querySelectorAll('[data-for]'))
+    part.hidden = !part.dataset.for.split(' ').includes(state.source);
   const asksHeads = byId('layers').selectedOptions[0]?.hasAttribute('data-asks-heads');
   for (const part of document.querySelectorAll('[data-seeded]')) part.hidden ||= state.layer !== '';
   byId('query-heads').hidden = state.layer !== '' && !asksHeads;
   for (const part of document.querySelectorAll('[data-learned]')) part.hidden = state.position !== 'learned';
   // A stack's trace has weights alone.
-  for (const stage of document.querySelectorAll('#stages input')) stage.disabled = state.source === 'stack' && stage.value !== 'weights';
+  for (const stage of document.querySelectorAll('#stages input'))
+    stage.disabled = state.source === 'stack' && stage.value !== 'weights';
 }

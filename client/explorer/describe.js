@@ -6,8 +6,10 @@ export function rowOf(map, row) {
 
 // Largest first, ties to the earlier key; what may not be looked at is left out.
 export function topKeys(values, count) {
-  return Array.from(values.keys()).filter((key) => Number.isFinite(values[key]))
-    .sort((a, b) => values[b] - values[a] || a - b).slice(0, count);
+  return Array.from(values.keys())
+    .filter((key) => Number.isFinite(values[key]))
+    .sort((a, b) => values[b] - values[a] || a - b)
+    .slice(0, count);
 }
 
 export function largestKey(values) {
@@ -58,7 +60,8 @@ export function sentence(scene, map, row) {
   const values = rowOf(map, row);
   const best = largestKey(values);
   const name = scene.rowLabel(row);
-  if (best < 0 || (scene.stage === 'weights' && values[best] === 0)) return { name, verb: 'may look at nothing', best: -1, text: `${name} may look at nothing` };
+  if (best < 0 || (scene.stage === 'weights' && values[best] === 0))
+    return { name, verb: 'may look at nothing', best: -1, text: `${name} may look at nothing` };
   const among = scene.view.keys < scene.keys ? ' of the keys shown' : '';
   const verb = scene.stage === 'weights' ? 'attends most to' : 'scores highest with';
   const key = scene.keyLabel(best);

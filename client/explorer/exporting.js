@@ -37,8 +37,15 @@ function cells(map, stage) {
 
 function labels(scene, map) {
   if (!labelled(map)) return '';
-  const rows = Array.from({ length: map.rows }, (_, row) => `<text x="-8" y="${(row + 0.5) * CELL}" text-anchor="end" dominant-baseline="central">${escape(scene.rowLabel(row))}</text>`);
-  const keys = Array.from({ length: map.columns }, (_, key) => `<text transform="translate(${(key + 0.5) * CELL} -8) rotate(-50)">${escape(scene.keyLabel(key))}</text>`);
+  const rows = Array.from(
+    { length: map.rows },
+    (_, row) =>
+      `<text x="-8" y="${(row + 0.5) * CELL}" text-anchor="end" dominant-baseline="central">${escape(scene.rowLabel(row))}</text>`,
+  );
+  const keys = Array.from(
+    { length: map.columns },
+    (_, key) => `<text transform="translate(${(key + 0.5) * CELL} -8) rotate(-50)">${escape(scene.keyLabel(key))}</text>`,
+  );
   return [...rows, ...keys].join('');
 }
 
@@ -67,5 +74,7 @@ export async function toPng(scene, map) {
     canvas.height = drawing.height * scale;
     canvas.getContext('2d').drawImage(drawing, 0, 0, canvas.width, canvas.height);
   }
-  return new Promise((done) => { canvas.toBlob(done, 'image/png'); });
+  return new Promise((done) => {
+    canvas.toBlob(done, 'image/png');
+  });
 }

@@ -1,6 +1,13 @@
 // Pointer, touch and keys on the map, and what a screen reader is told of it (the ARIA grid pattern).
 
-const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0] };
+const MOVES = {
+  ArrowUp: [-1, 0],
+  ArrowDown: [1, 0],
+  ArrowLeft: [0, -1],
+  ArrowRight: [0, 1],
+  PageUp: [-10, 0],
+  PageDown: [10, 0],
+};
 
 const bounded = (value, count) => Math.max(0, Math.min(count - 1, value));
 
@@ -10,9 +17,19 @@ export class Grid {
     Object.assign(this, { frame, matrix, onLight, onLock });
     this.cell = { row: 0, key: 0 };
     this.row = frame.querySelector('[role=row]');
-    frame.addEventListener('pointerenter', () => { this.origin = frame.getBoundingClientRect(); });
-    window.addEventListener('scroll', () => { this.origin = undefined; }, { passive: true });
-    window.addEventListener('resize', () => { this.origin = undefined; });
+    frame.addEventListener('pointerenter', () => {
+      this.origin = frame.getBoundingClientRect();
+    });
+    window.addEventListener(
+      'scroll',
+      () => {
+        this.origin = undefined;
+      },
+      { passive: true },
+    );
+    window.addEventListener('resize', () => {
+      this.origin = undefined;
+    });
     frame.addEventListener('pointermove', (event) => this.point(event));
     frame.addEventListener('pointerleave', (event) => event.pointerType === 'mouse' && onLight(-1, -1));
     frame.addEventListener('click', (event) => this.click(event));

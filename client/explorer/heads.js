@@ -12,7 +12,12 @@ function thumbnail(head, stage) {
 function choice(value, name, detail, chosen, picture) {
   const input = make('input', { type: 'radio', name: 'head', value });
   input.checked = chosen;
-  const text = make('span', { class: 'text' }, make('span', { class: 'title' }, name), make('span', { class: 'detail' }, detail));
+  const text = make(
+    'span',
+    { class: 'text' },
+    make('span', { class: 'title' }, name),
+    make('span', { class: 'detail' }, detail),
+  );
   return make('label', { class: 'head' }, input, ...(picture ? [picture] : []), text);
 }
 
@@ -23,10 +28,19 @@ export function showHeads(root, scene, heads, chosen) {
   const isNumber = /^\d+$/.test(chosen) && Number(chosen) < count;
   const entries = Array.from({ length: count }, (_, number) => {
     const head = byNumber.get(number);
-    return choice(number, head?.name ?? `head ${number}`, head?.detail ?? '', isNumber && Number(chosen) === number, head && thumbnail(head, scene.stage));
+    return choice(
+      number,
+      head?.name ?? `head ${number}`,
+      head?.detail ?? '',
+      isNumber && Number(chosen) === number,
+      head && thumbnail(head, scene.stage),
+    );
   });
   if (count > 1) {
-    entries.push(choice('all', 'all heads', 'side by side', chosen === 'all'), choice('mean', 'mean', 'of all heads', chosen === 'mean'));
+    entries.push(
+      choice('all', 'all heads', 'side by side', chosen === 'all'),
+      choice('mean', 'mean', 'of all heads', chosen === 'mean'),
+    );
   }
   keepFocus(root, () => root.replaceChildren(...entries));
 }
@@ -43,9 +57,16 @@ export function showDepths(root, { layers }, chosen) {
 }
 
 export function showMultiples(root, scene, heads, onChoose) {
-  root.replaceChildren(...heads.map((head) => {
-    const button = make('button', { type: 'button', class: 'multiple' }, thumbnail(head, scene.stage), make('span', {}, head.name));
-    button.addEventListener('click', () => onChoose(String(head.head)));
-    return button;
-  }));
+  root.replaceChildren(
+    ...heads.map((head) => {
+      const button = make(
+        'button',
+        { type: 'button', class: 'multiple' },
+        thumbnail(head, scene.stage),
+        make('span', {}, head.name),
+      );
+      button.addEventListener('click', () => onChoose(String(head.head)));
+      return button;
+    }),
+  );
 }

@@ -23,12 +23,21 @@ export async function askDemo(signal) {
 // Tensors from files: embeddings or query, key and value, and a table of learned positions.
 export const files = {};
 
-const seeded = (state) => ({ weights: { seededWeights: { seed: String(state.seed) } }, heads: state.heads, width: state.width });
+const seeded = (state) => ({
+  weights: { seededWeights: { seed: String(state.seed) } },
+  heads: state.heads,
+  width: state.width,
+});
 
 function weightsOf(state, server) {
   const layer = server.layers.find(({ name }) => name === state.layer);
   if (!state.layer) return seeded(state);
-  return { weights: { layer: state.layer }, heads: layer?.queryHeads || state.heads, width: Number(layer?.width ?? state.width), asksHeads: layer && !layer.queryHeads };
+  return {
+    weights: { layer: state.layer },
+    heads: layer?.queryHeads || state.heads,
+    width: Number(layer?.width ?? state.width),
+    asksHeads: layer && !layer.queryHeads,
+  };
 }
 
 function fromEmbeddings(embeddings, tokens, weights, state) {
@@ -45,7 +54,12 @@ function fromEmbeddings(embeddings, tokens, weights, state) {
 
 async function demoInput(state, signal) {
   const { layer, tokens, embeddings, headDescriptions } = await askDemo(signal);
-  const weights = { weights: { layer }, heads: headDescriptions.length, headNames: headDescriptions, width: shapeOf(embeddings)[1] };
+  const weights = {
+    weights: { layer },
+    heads: headDescriptions.length,
+    headNames: headDescriptions,
+    width: shapeOf(embeddings)[1],
+  };
   return fromEmbeddings(embeddings, tokens, weights, state);
 }
 
@@ -53,7 +67,12 @@ function textInput(state, server) {
   const tokens = words(state.text);
   if (tokens.length === 0) throw new Error('Write a word or two first.');
   const weights = weightsOf(state, server);
-  return fromEmbeddings(makeTensor([tokens.length, weights.width], hashedEmbeddings(tokens, weights.width)), tokens, weights, state);
+  return fromEmbeddings(
+    makeTensor([tokens.length, weights.width], hashedEmbeddings(tokens, weights.width)),
+    tokens,
+    weights,
+    state,
+  );
 }
 
 function longInput(state, server) {
@@ -71,10 +90,17 @@ function fileInput(state, server) {
     const weights = { ...weightsOf(state, server), width: shapeOf(embeddings)[1] };
     return fromEmbeddings(embeddings, undefined, weights, state);
   }
-  if (embeddings) throw new Error(`The embeddings have the shape [${embeddings.shape.join(', ')}], expected [tokens, width].`);
+  if (embeddings)
+    throw new Error(`The embeddings have the shape [${embeddings.shape.join(', ')}], expected [tokens, width].`);
   if (!query || !key || !value) throw new Error('Choose a file of embeddings, or one each for Q, K and V.');
   const shape = shapeOf(query);
-  return { queryKeyValue: { query, key, value }, heads: shape.length === 4 ? shape[1] : state.heads, asksHeads: shape.length < 4, rows: tokensOf(query), keys: tokensOf(key) };
+  return {
+    queryKeyValue: { query, key, value },
+    heads: shape.length === 4 ? shape[1] : state.heads,
+    asksHeads: shape.length < 4,
+    rows: tokensOf(query),
+    keys: tokensOf(key),
+  };
 }
 
 export async function inputOf(state, signal) {

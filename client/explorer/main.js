@@ -21,7 +21,12 @@ import { Zoom } from './zoom.js';
 // Which experiments follow what is only drawn.
 const SHOWN_BY = { softmax: ['row', 'head'], swap: ['aim', 'cargo'], compare: ['lengths'] };
 
-const page = { state: fromFragment(location.hash), scene: undefined, map: undefined, lit: { row: -1, key: -1, locked: false } };
+const page = {
+  state: fromFragment(location.hash),
+  scene: undefined,
+  map: undefined,
+  lit: { row: -1, key: -1, locked: false },
+};
 // Exported to be looked at from a console.
 export const matrix = new Matrix(byId('map'));
 const handlers = { onLight: point, onLock: lock };
@@ -54,7 +59,9 @@ async function load() {
 
 // Of a stack: the head that does most for the bet, and the word after which it bets.
 function chooseBest({ trace, view }) {
-  const { layer = 0, head = 0 } = trace.attributions.reduce((most, next) => ((next.logit ?? 0) > (most.logit ?? 0) ? next : most));
+  const { layer = 0, head = 0 } = trace.attributions.reduce((most, next) =>
+    (next.logit ?? 0) > (most.logit ?? 0) ? next : most,
+  );
   page.state = { ...page.state, depth: layer, head: String(head), row: view.rows - 1 };
   showControls(page);
 }
@@ -87,12 +94,16 @@ function showLegend() {
   const asArcs = !byId('arcs').hidden;
   for (const part of byId('legend').children) part.hidden = asArcs;
   byId('legend-words').hidden = false;
-  byId('legend-words').textContent = asArcs ? 'from the chosen word to those it attends to, thicker is more' : `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
+  byId('legend-words').textContent = asArcs
+    ? 'from the chosen word to those it attends to, thicker is more'
+    : `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
 }
 
 function showComputed() {
   const { execution, trace } = page.scene;
-  const what = trace ? `Traced by this server in ${time(trace.total)}` : `Computed by this server with ${execution.algorithm.replace('ALGORITHM_', '').toLowerCase()} on ${execution.cpuTarget} in ${time(execution.total)}`;
+  const what = trace
+    ? `Traced by this server in ${time(trace.total)}`
+    : `Computed by this server with ${execution.algorithm.replace('ALGORITHM_', '').toLowerCase()} on ${execution.cpuTarget} in ${time(execution.total)}`;
   byId('computed').textContent = `${what}. Nothing on this page is stored or made up.`;
 }
 

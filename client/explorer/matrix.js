@@ -34,7 +34,9 @@ export class Matrix {
     this.lit = { row: -1, key: -1, locked: false };
   }
 
-  get words() { return this.map.rows <= LABELLED && this.map.columns <= LABELLED; }
+  get words() {
+    return this.map.rows <= LABELLED && this.map.columns <= LABELLED;
+  }
 
   show(scene, map, { numbers, colours }) {
     Object.assign(this, { scene, map, numbers, colours, range: rangeOf(map.values, scene.stage) });
@@ -51,7 +53,8 @@ export class Matrix {
     const context = this.base.getContext('2d');
     context.font = FONT;
     const { rows, columns } = this.map;
-    const longest = (count, name) => Math.max(...Array.from({ length: count }, (_, i) => context.measureText(name(i)).width));
+    const longest = (count, name) =>
+      Math.max(...Array.from({ length: count }, (_, i) => context.measureText(name(i)).width));
     const left = this.words ? Math.min(longest(rows, this.scene.rowLabel), 96) + 12 : 52;
     const above = this.words ? Math.min(longest(columns, this.scene.keyLabel), 96) : 0;
     const top = this.words ? above * 0.77 + 22 : 28;
@@ -63,7 +66,9 @@ export class Matrix {
     this.size = { width: left + this.box.width + right, height: top + height + 6 };
   }
 
-  get sums() { return this.scene.stage === 'weights' && this.words && this.scene.exact; }
+  get sums() {
+    return this.scene.stage === 'weights' && this.words && this.scene.exact;
+  }
 
   draw() {
     this.stretched = false;
@@ -119,7 +124,11 @@ export class Matrix {
     context.fillStyle = this.colours.soft;
     for (let i = 0; i <= 4; ++i) {
       context.textAlign = 'right';
-      context.fillText(String(Math.round(view.row + (view.rows * i) / 4)), left - 8, top + (height * i) / 4 + (i === 0 ? 6 : i === 4 ? -6 : 0));
+      context.fillText(
+        String(Math.round(view.row + (view.rows * i) / 4)),
+        left - 8,
+        top + (height * i) / 4 + (i === 0 ? 6 : i === 4 ? -6 : 0),
+      );
       context.textAlign = i === 0 ? 'left' : i === 4 ? 'right' : 'center';
       context.fillText(String(Math.round(view.key + (view.keys * i) / 4)), left + (width * i) / 4, top - 12);
     }
@@ -187,7 +196,14 @@ export class Matrix {
     context.clip();
     const x = width / view.keys;
     const y = height / view.rows;
-    const put = (bitmap, part) => context.drawImage(bitmap, left + (part.key - view.key) * x, top + (part.row - view.row) * y, part.keys * x, part.rows * y);
+    const put = (bitmap, part) =>
+      context.drawImage(
+        bitmap,
+        left + (part.key - view.key) * x,
+        top + (part.row - view.row) * y,
+        part.keys * x,
+        part.rows * y,
+      );
     if (this.whole) put(this.whole.bitmap, this.whole.view);
     put(this.bitmap, shown);
     context.restore();
@@ -204,4 +220,3 @@ export class Matrix {
 export function paintThumbnail(canvas, map, stage) {
   paintBitmap(canvas, map.values, map.rows, map.columns, rangeOf(map.values, stage));
 }
-

@@ -15,12 +15,22 @@ const TITLES = {
 };
 
 function violations(error) {
-  return make('ul', {}, ...error.violations.map(({ field, description }) => make('li', {}, make('code', {}, field), ` ${description}`)));
+  return make(
+    'ul',
+    {},
+    ...error.violations.map(({ field, description }) => make('li', {}, make('code', {}, field), ` ${description}`)),
+  );
 }
 
 function tokenForm(retry) {
   const input = make('input', { type: 'password', autocomplete: 'off', id: 'token', required: '' });
-  const form = make('form', { class: 'token' }, make('label', { for: 'token' }, 'Token'), input, make('button', { type: 'submit' }, 'Use it'));
+  const form = make(
+    'form',
+    { class: 'token' },
+    make('label', { for: 'token' }, 'Token'),
+    input,
+    make('button', { type: 'submit' }, 'Use it'),
+  );
   form.append(make('p', { class: 'hint' }, 'Sent as “Authorization: Bearer”. Kept in memory only.'));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
@@ -34,7 +44,9 @@ function tokenForm(retry) {
 export function showError(root, error, retry) {
   if (wasAborted(error)) return;
   if (!error.code) console.debug(error);
-  const parts = [make('h3', {}, TITLES[error.code] ?? (error.code ? `The call failed: ${error.code}` : 'This cannot be asked'))];
+  const parts = [
+    make('h3', {}, TITLES[error.code] ?? (error.code ? `The call failed: ${error.code}` : 'This cannot be asked')),
+  ];
   if (error.violations?.length) parts.push(violations(error));
   else parts.push(make('p', {}, error.message));
   if (error.retryDelay) parts.push(make('p', {}, `It asks to come back in ${parseFloat(error.retryDelay)} s.`));

@@ -43,7 +43,8 @@ function bind(details, page, update) {
 
 // As a link says.
 export function unfoldParts({ state }) {
-  for (const details of document.querySelectorAll('details[data-part]')) details.open = state.open.split(',').includes(details.dataset.part);
+  for (const details of document.querySelectorAll('details[data-part]'))
+    details.open = state.open.split(',').includes(details.dataset.part);
 }
 
 let updatePage;

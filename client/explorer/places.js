@@ -22,17 +22,33 @@ async function apart(page, signal) {
     askScene({ ...state, stage: 'weights' }, signal),
   ]);
   const { order } = moved.input;
-  return Math.max(...moved.heads.map((head, i) => largestDifference(plain.heads[i].values, state.shuffle ? inOrder(head, order) : head.values)));
+  return Math.max(
+    ...moved.heads.map((head, i) =>
+      largestDifference(plain.heads[i].values, state.shuffle ? inOrder(head, order) : head.values),
+    ),
+  );
 }
 
 function words({ shuffle, shift }, largest) {
-  const what = [shuffle ? 'shuffled' : '', shift ? `shifted by ${shift.toLocaleString('en')}` : ''].filter(Boolean).join(' and ');
+  const what = [shuffle ? 'shuffled' : '', shift ? `shifted by ${shift.toLocaleString('en')}` : '']
+    .filter(Boolean)
+    .join(' and ');
   const number = make('b', {}, difference(largest));
   const same = largest < 1e-3;
   const end = shuffle
-    ? (same ? ': rows travel with their words, and each word attends as before.' : ': with positions, another order is another sentence.')
-    : (same ? ': only distances count, and they have not changed.' : ': here the places themselves count.');
-  return make('p', { class: 'finding' }, `The words are ${what}. The largest difference to the weights before, word by word, is `, number, end);
+    ? same
+      ? ': rows travel with their words, and each word attends as before.'
+      : ': with positions, another order is another sentence.'
+    : same
+      ? ': only distances count, and they have not changed.'
+      : ': here the places themselves count.';
+  return make(
+    'p',
+    { class: 'finding' },
+    `The words are ${what}. The largest difference to the weights before, word by word, is `,
+    number,
+    end,
+  );
 }
 
 function button(text, act) {
@@ -46,12 +62,25 @@ export async function showPlaces(body, page, signal, update) {
   if (scene.long) return body.replaceChildren();
   const tools = make('div', { class: 'tools' });
   if (scene.input?.order) {
-    tools.append(button(state.shuffle ? 'Shuffle again' : 'Shuffle the words', () => update({ shuffle: state.shuffle + 1, row: -1 })));
+    tools.append(
+      button(state.shuffle ? 'Shuffle again' : 'Shuffle the words', () => update({ shuffle: state.shuffle + 1, row: -1 })),
+    );
   }
   if (state.shuffle) tools.append(button('Back in order', () => update({ shuffle: 0, row: -1 })));
-  tools.append(button(state.shift ? 'Shift back' : `Shift all words by ${SHIFT.toLocaleString('en')}`, () => update({ shift: state.shift ? 0 : SHIFT })));
+  tools.append(
+    button(state.shift ? 'Shift back' : `Shift all words by ${SHIFT.toLocaleString('en')}`, () =>
+      update({ shift: state.shift ? 0 : SHIFT }),
+    ),
+  );
   const parts = [tools];
-  if (state.source === 'demo') parts.push(make('p', { class: 'hint' }, 'The demo’s vectors carry their place in the sentence within them, and keep it when words are shuffled. What is chosen here comes on top.'));
+  if (state.source === 'demo')
+    parts.push(
+      make(
+        'p',
+        { class: 'hint' },
+        'The demo’s vectors carry their place in the sentence within them, and keep it when words are shuffled. What is chosen here comes on top.',
+      ),
+    );
   if (state.shuffle || state.shift) parts.push(words(state, await apart(page, signal)));
   return body.replaceChildren(...parts);
 }

@@ -6,8 +6,11 @@ import { bar, byId, make } from './elements.js';
 import { STAGES, attendRequest } from './requests.js';
 
 function showWhole({ whole, wholeKeyLabel, digits, keys, stage }) {
-  const share = (weight) => (stage === 'weights' ? weight : weight / whole.weights[0]);
-  byId('row-keys').replaceChildren(...whole.keys.map((key, i) => bar(wholeKeyLabel(key), share(whole.weights[i]), digits(whole.weights[i]))));
+  const least = stage === 'weights' ? 0 : Math.min(...whole.weights);
+  const share = (weight) => (weight - least) / (whole.weights[0] - least || 1);
+  byId('row-keys').replaceChildren(
+    ...whole.keys.map((key, i) => bar(wholeKeyLabel(key), share(whole.weights[i]), digits(whole.weights[i]))),
+  );
   byId('row-sum').textContent = `The largest of all ${keys.toLocaleString('en')} keys.`;
 }
 
@@ -16,17 +19,24 @@ function showBars({ scene, map, lit }, values) {
   if (scene.whole?.row === lit.row) return showWhole(scene);
   const top = topKeys(values, 5);
   const least = weights ? 0 : Math.min(...Array.from(values).filter(Number.isFinite));
-  const span = weights ? 1 : Math.max(1, values[top[0]] - least);
-  byId('row-keys').replaceChildren(...top.map((key) => bar(scene.keyLabel(key), (values[key] - least) / span, scene.digits(values[key]))));
+  const span = scene.long ? values[top[0]] - least || 1 : weights ? 1 : Math.max(1, values[top[0]] - least);
+  byId('row-keys').replaceChildren(
+    ...top.map((key) => bar(scene.keyLabel(key), (values[key] - least) / span, scene.digits(values[key]))),
+  );
   const whole = weights && scene.exact && map.columns === scene.keys;
-  byId('row-sum').textContent = whole ? `All ${values.length} weights of this row add up to ${sumOf(values).toFixed(2)}.` : '';
+  byId('row-sum').textContent = whole
+    ? `All ${values.length} weights of this row add up to ${sumOf(values).toFixed(2)}.`
+    : '';
 }
 
 // Of a long row only a part is here: the server is asked for the largest of all of it.
 export async function askWholeRow({ state, scene, map }, signal) {
   const row = scene.view.row + state.row;
   const rows = [{ begin: String(row), end: String(row + 1) }];
-  const request = attendRequest(state, scene.input, { omitOutput: true, maps: [{ heads: [map.head], rows, topKeys: { k: 5 }, stage: STAGES[state.stage] }] });
+  const request = attendRequest(state, scene.input, {
+    omitOutput: true,
+    maps: [{ heads: [map.head], rows, topKeys: { k: 5 }, stage: STAGES[state.stage] }],
+  });
   const { topKeys: top } = (await call('Attend', request, signal)).maps[0];
   scene.whole = { row: state.row, keys: top.keys ?? [], weights: top.weights ?? [] };
 }
@@ -43,7 +53,9 @@ export function showReading(page, { row, key }, aloud) {
   const values = rowOf(map, row);
   const said = sentence(scene, map, row);
   line.replaceChildren(make('b', {}, said.name), ` ${said.verb} `);
-  if (said.best >= 0) line.append(make('b', {}, said.key), ' ', make('span', { class: 'value' }, `(${said.value})`), said.among);
-  if (aloud) byId('live').textContent = said.text + (key >= 0 ? `; ${scene.keyLabel(key)}: ${scene.digits(values[key])}` : '');
+  if (said.best >= 0)
+    line.append(make('b', {}, said.key), ' ', make('span', { class: 'value' }, `(${said.value})`), said.among);
+  if (aloud)
+    byId('live').textContent = said.text + (key >= 0 ? `; ${scene.keyLabel(key)}: ${scene.digits(values[key])}` : '');
   showBars(page, values);
 }

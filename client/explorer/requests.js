@@ -18,7 +18,8 @@ const SCHEMES = {
 };
 
 function position(state) {
-  if (state.position === 'learned' && !files.table) throw new Error('Learned positions need a table: choose a .npy file of shape [positions, width].');
+  if (state.position === 'learned' && !files.table)
+    throw new Error('Learned positions need a table: choose a .npy file of shape [positions, width].');
   const scheme = SCHEMES[state.position]();
   return state.shift ? { ...scheme, queryOffset: String(state.shift), keyOffset: String(state.shift) } : scheme;
 }
@@ -46,7 +47,9 @@ export function problem(input) {
 }
 
 export function gains(state, input) {
-  const off = offHeads(state).map(Number).filter((head) => head < input.heads);
+  const off = offHeads(state)
+    .map(Number)
+    .filter((head) => head < input.heads);
   return off.length ? { headGains: Array.from({ length: input.heads }, (_, head) => (off.includes(head) ? 0 : 1)) } : {};
 }
 

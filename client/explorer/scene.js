@@ -19,7 +19,11 @@ function mapOf(answered) {
 function habit(statistics) {
   if (!statistics) return '';
   const { shareOnPrevious = 0, shareOnSame = 0, shareOnFirst = 0, meanLargestWeight = 0 } = statistics;
-  const shares = [['the word before', shareOnPrevious], ['the word itself', shareOnSame], ['the first word', shareOnFirst]];
+  const shares = [
+    ['the word before', shareOnPrevious],
+    ['the word itself', shareOnSame],
+    ['the first word', shareOnFirst],
+  ];
   const [where, share] = shares.reduce((best, next) => (next[1] > best[1] ? next : best));
   return share >= 0.5 ? `${share.toFixed(2)} on ${where}` : `largest weight ${meanLargestWeight.toFixed(2)} on average`;
 }
@@ -40,8 +44,18 @@ async function attendScene(state, signal) {
   const view = viewOf(state, input.rows, input.keys);
   const heads = headsOf(answer.maps, answer.headStatistics, input.headNames);
   return {
-    method: 'Attend', request, input, view, long, heads, stage: state.stage, execution: answer.execution, headCount: input.heads,
-    tokens: input.tokens, keys: input.keys, exact: heads[0].rows === view.rows && heads[0].columns === view.keys,
+    method: 'Attend',
+    request,
+    input,
+    view,
+    long,
+    heads,
+    stage: state.stage,
+    execution: answer.execution,
+    headCount: input.heads,
+    tokens: input.tokens,
+    keys: input.keys,
+    exact: heads[0].rows === view.rows && heads[0].columns === view.keys,
   };
 }
 
@@ -52,8 +66,17 @@ async function traceScene(state, signal) {
   const size = trace.tokens?.length ?? trace.tokenIds.length;
   const layers = trace.layers.map((layer) => headsOf(layer.maps, layer.headStatistics));
   return {
-    method: 'TraceStack', request, trace, layers, heads: layers[0], stage: 'weights', tokens: trace.tokens ?? trace.tokenIds,
-    view: { row: 0, rows: size, key: 0, keys: size }, keys: size, exact: true, headCount: layers[0].length,
+    method: 'TraceStack',
+    request,
+    trace,
+    layers,
+    heads: layers[0],
+    stage: 'weights',
+    tokens: trace.tokens ?? trace.tokenIds,
+    view: { row: 0, rows: size, key: 0, keys: size },
+    keys: size,
+    exact: true,
+    headCount: layers[0].length,
   };
 }
 

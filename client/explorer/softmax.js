@@ -33,15 +33,23 @@ function barsOf(steps, keys, scene) {
   const finite = Array.from(values).filter(Number.isFinite);
   const low = step < 2 ? Math.min(0, ...finite) : 0;
   const span = step < 2 ? Math.max(1, Math.max(...finite) - low) : 1;
-  return keys.map((key) => bar(scene.wholeKeyLabel(key), Number.isFinite(values[key]) ? (values[key] - low) / span : 0, (step === 3 ? scene.digits : digits)(values[key])));
+  return keys.map((key) =>
+    bar(
+      scene.wholeKeyLabel(key),
+      Number.isFinite(values[key]) ? (values[key] - low) / span : 0,
+      (step === 3 ? scene.digits : digits)(values[key]),
+    ),
+  );
 }
 
 function finding(steps, keys, scene) {
   const [best] = keys;
   const name = scene.wholeKeyLabel(best);
   const [, biased, powers, weights] = steps;
-  if (step === 2) return `For ${name}: e^(${digits(biased[best])} − ${digits(biased[best])}) = ${digits(powers[best])}. All together: ${digits(sumOf(powers))}.`;
-  if (step === 3) return `For ${name}: ${digits(powers[best])} / ${digits(sumOf(powers))} = ${digits(weights[best])}. All together: ${digits(sumOf(weights))}.`;
+  if (step === 2)
+    return `For ${name}: e^(${digits(biased[best])} − ${digits(biased[best])}) = ${digits(powers[best])}. All together: ${digits(sumOf(powers))}.`;
+  if (step === 3)
+    return `For ${name}: ${digits(powers[best])} / ${digits(sumOf(powers))} = ${digits(weights[best])}. All together: ${digits(sumOf(weights))}.`;
   return `The highest score is ${digits(steps[step][topKeys(steps[step], 1)[0]])}.`;
 }
 

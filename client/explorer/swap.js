@@ -24,7 +24,8 @@ function picture(tensor, text) {
 export async function showSwap(body, page, signal, update) {
   const { state, scene } = page;
   const { input } = scene;
-  if (!input?.weights?.layer || !input.embeddings) throw new Error('Circuits are of a layer that has a name: choose one under “Layer”, or the demo sentence.');
+  if (!input?.weights?.layer || !input.embeddings)
+    throw new Error('Circuits are of a layer that has a name: choose one under “Layer”, or the demo sentence.');
   const aim = Math.min(state.aim, input.heads - 1);
   const cargo = Math.min(state.cargo, input.heads - 1);
   const swap = { embeddings: input.embeddings, options: options(state, input), aimHead: aim, cargoHead: cargo };
@@ -36,9 +37,28 @@ export async function showSwap(body, page, signal, update) {
   const apart = largestDifference(floatsOf(swapped.swappedMap), floatsOf(before.maps[0].weights));
   const moved = relativeL2(floatsOf(before.output), floatsOf(swapped.swappedOutput));
   const names = scene.heads.map(({ name }) => name);
-  const found = make('p', { class: 'finding' }, `“${names[aim]}” looks, and carries what “${names[cargo]}” would. Its map differs from its own by `,
-    make('b', {}, apart === 0 ? 'nothing, bit for bit' : difference(apart)), '; the layer’s output moves by ', make('b', {}, difference(moved)), ` (relative L2)${moved < 1e-3 ? ': these two carry the same' : ''}.`);
+  const found = make(
+    'p',
+    { class: 'finding' },
+    `“${names[aim]}” looks, and carries what “${names[cargo]}” would. Its map differs from its own by `,
+    make('b', {}, apart === 0 ? 'nothing, bit for bit' : difference(apart)),
+    '; the layer’s output moves by ',
+    make('b', {}, difference(moved)),
+    ` (relative L2)${moved < 1e-3 ? ': these two carry the same' : ''}.`,
+  );
   body.replaceChildren(
-    make('div', { class: 'fields' }, chooser('aim', 'Aim: where to look', scene.heads, aim, update), chooser('cargo', 'Cargo: what to carry', scene.heads, cargo, update)),
-    found, make('div', { class: 'pictures' }, picture(before.maps[0].weights, 'before'), picture(swapped.swappedMap, 'with the other’s cargo')));
+    make(
+      'div',
+      { class: 'fields' },
+      chooser('aim', 'Aim: where to look', scene.heads, aim, update),
+      chooser('cargo', 'Cargo: what to carry', scene.heads, cargo, update),
+    ),
+    found,
+    make(
+      'div',
+      { class: 'pictures' },
+      picture(before.maps[0].weights, 'before'),
+      picture(swapped.swappedMap, 'with the other’s cargo'),
+    ),
+  );
 }

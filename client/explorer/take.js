@@ -4,7 +4,12 @@ import { byId, make } from './elements.js';
 import { toCsv, toPng, toSvg } from './exporting.js';
 import { snippets } from './snippets.js';
 
-const SAID = { link: 'The link is copied. It restores all of this, but not files.', png: 'The picture is saved.', svg: 'The drawing is saved.', csv: 'The numbers are saved.' };
+const SAID = {
+  link: 'The link is copied. It restores all of this, but not files.',
+  png: 'The picture is saved.',
+  svg: 'The drawing is saved.',
+  csv: 'The numbers are saved.',
+};
 
 function save(blob, name) {
   const link = make('a', { href: URL.createObjectURL(blob), download: name });

@@ -46,7 +46,11 @@ export function readNpy(buffer) {
   const kind = /'descr':\s*'([^']+)'/.exec(header)?.[1];
   if (kind !== '<f4') throw new Error(`holds ${kind ?? 'records'}, expected float32 ("<f4"): save with .astype("float32")`);
   if (/'fortran_order':\s*True/.test(header)) throw new Error('is in Fortran order: save np.ascontiguousarray(array)');
-  const shape = (/'shape':\s*\(([^)]*)\)/.exec(header)?.[1] ?? '').split(',').map((n) => n.trim()).filter(Boolean).map(Number);
+  const shape = (/'shape':\s*\(([^)]*)\)/.exec(header)?.[1] ?? '')
+    .split(',')
+    .map((n) => n.trim())
+    .filter(Boolean)
+    .map(Number);
   const values = new Float32Array(buffer.slice(end));
   if (values.length !== shape.reduce((product, n) => product * n, 1)) throw new Error('is cut off');
   return makeTensor(shape, values);

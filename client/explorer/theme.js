@@ -12,7 +12,9 @@ const isDark = () => chosen ?? system.matches;
 export function colours() {
   if (!cached) {
     const style = getComputedStyle(document.documentElement);
-    cached = Object.fromEntries(['ink', 'soft', 'paper', 'veil', 'accent', 'line'].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    cached = Object.fromEntries(
+      ['ink', 'soft', 'paper', 'veil', 'accent', 'line'].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]),
+    );
   }
   return cached;
 }

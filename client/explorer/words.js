@@ -19,8 +19,15 @@ export class Strip {
 
   show(scene) {
     const count = scene.tokens && scene.view.rows <= MOST_WORDS ? scene.view.rows : 0;
-    this.root.replaceChildren(...Array.from({ length: count }, (_, row) =>
-      make('button', { type: 'button', 'data-row': row, tabindex: row ? -1 : 0, 'aria-pressed': 'false' }, scene.rowLabel(row))));
+    this.root.replaceChildren(
+      ...Array.from({ length: count }, (_, row) =>
+        make(
+          'button',
+          { type: 'button', 'data-row': row, tabindex: row ? -1 : 0, 'aria-pressed': 'false' },
+          scene.rowLabel(row),
+        ),
+      ),
+    );
     this.root.hidden = count === 0;
     this.focused = 0;
   }
@@ -36,7 +43,14 @@ export class Strip {
 
   press(event) {
     const last = this.root.children.length - 1;
-    const next = { ArrowLeft: this.focused - 1, ArrowUp: this.focused - 1, ArrowRight: this.focused + 1, ArrowDown: this.focused + 1, Home: 0, End: last }[event.key];
+    const next = {
+      ArrowLeft: this.focused - 1,
+      ArrowUp: this.focused - 1,
+      ArrowRight: this.focused + 1,
+      ArrowDown: this.focused + 1,
+      Home: 0,
+      End: last,
+    }[event.key];
     if (event.key === 'Escape') this.onLock(-1);
     if (next === undefined) return;
     event.preventDefault();
@@ -79,7 +93,13 @@ export class Arcs {
     this.height = Math.min(280, 70 + x / 3.2);
     this.arcs = svg('g', {});
     this.texts = this.places.map((place, row) => this.word(place, row));
-    this.picture = svg('svg', { width: x * scale, height: (this.height + 66) * scale, viewBox: `0 0 ${x} ${this.height + 66}`, role: 'img', 'aria-label': 'Arcs from the chosen word to the words it attends to' });
+    this.picture = svg('svg', {
+      width: x * scale,
+      height: (this.height + 66) * scale,
+      viewBox: `0 0 ${x} ${this.height + 66}`,
+      role: 'img',
+      'aria-label': 'Arcs from the chosen word to the words it attends to',
+    });
     this.picture.append(this.arcs, ...this.texts);
     this.root.append(this.picture);
   }
@@ -125,7 +145,9 @@ export class Arcs {
     const y = this.height;
     const reach = row === key ? 30 : Math.min(y - 8, 26 + Math.abs(to - from) * 0.62);
     const spread = row === key ? 16 : 0;
-    const path = svg('path', { d: `M ${from - spread / 2} ${y} C ${from - spread} ${y - reach * 1.25}, ${to + spread} ${y - reach * 1.25}, ${to + spread / 2} ${y}` });
+    const path = svg('path', {
+      d: `M ${from - spread / 2} ${y} C ${from - spread} ${y - reach * 1.25}, ${to + spread} ${y - reach * 1.25}, ${to + spread / 2} ${y}`,
+    });
     path.setAttribute('stroke-width', (0.8 + 11 * share).toFixed(2));
     path.setAttribute('opacity', (0.25 + 0.75 * Math.sqrt(share)).toFixed(2));
     const group = svg('g', { class: 'arc' });

@@ -14,15 +14,21 @@ export class Zoom {
     frame.addEventListener('wheel', (event) => this.turn(event), { passive: false });
     frame.addEventListener('pointerdown', (event) => this.down(event));
     frame.addEventListener('pointermove', (event) => this.move(event));
-    for (const end of ['pointerup', 'pointercancel']) frame.addEventListener(end, (event) => this.fingers.delete(event.pointerId));
+    for (const end of ['pointerup', 'pointercancel'])
+      frame.addEventListener(end, (event) => this.fingers.delete(event.pointerId));
     // A drag is no choice of a row.
     frame.addEventListener('click', (event) => this.dragged && event.stopImmediatePropagation(), true);
-    for (const button of document.querySelectorAll('[data-zoom]')) button.addEventListener('click', () => this.press(button.dataset.zoom));
+    for (const button of document.querySelectorAll('[data-zoom]'))
+      button.addEventListener('click', () => this.press(button.dataset.zoom));
   }
 
-  get active() { return this.page.scene?.long; }
+  get active() {
+    return this.page.scene?.long;
+  }
 
-  get isWhole() { return this.view.rows === this.page.scene.input.rows && this.view.keys === this.page.scene.input.keys; }
+  get isWhole() {
+    return this.view.rows === this.page.scene.input.rows && this.view.keys === this.page.scene.input.keys;
+  }
 
   show(scene) {
     byId('zoom').hidden = !scene.long || this.page.state.head === 'all';
@@ -31,8 +37,11 @@ export class Zoom {
     const { view, exact } = scene;
     this.view = { ...view };
     this.frame.classList.toggle('zoomed', !this.isWhole);
-    const cells = exact ? 'exact weights' : `pooled, each cell the largest of ${Math.round((view.rows * view.keys) / (scene.heads[0].rows * scene.heads[0].columns))}`;
-    byId('zoom-words').textContent = `rows ${view.row}–${view.row + view.rows - 1}, keys ${view.key}–${view.key + view.keys - 1}: ${cells}`;
+    const cells = exact
+      ? 'exact weights'
+      : `pooled, each cell the largest of ${Math.round((view.rows * view.keys) / (scene.heads[0].rows * scene.heads[0].columns))}`;
+    byId('zoom-words').textContent =
+      `rows ${view.row}–${view.row + view.rows - 1}, keys ${view.key}–${view.key + view.keys - 1}: ${cells}`;
   }
 
   press(what) {
@@ -45,7 +54,10 @@ export class Zoom {
   at(event) {
     const { left, top } = this.frame.getBoundingClientRect();
     const { box } = this.matrix;
-    return { x: bounded((event.clientX - left - box.left) / box.width, 0, 1), y: bounded((event.clientY - top - box.top) / box.height, 0, 1) };
+    return {
+      x: bounded((event.clientX - left - box.left) / box.width, 0, 1),
+      y: bounded((event.clientY - top - box.top) / box.height, 0, 1),
+    };
   }
 
   turn(event) {
@@ -112,4 +124,3 @@ export class Zoom {
     else this.matrix.draw();
   }
 }
-

@@ -17,7 +17,9 @@ def cell(page: Page, row: int, key: int) -> tuple[float, float]:
     """Where a cell's middle is in the window."""
     page.locator("#map").scroll_into_view_if_needed()
     frame = page.locator("#map").bounding_box()
-    box = page.evaluate("(async () => { const { matrix } = await import('/main.js'); return { ...matrix.box, cell: matrix.cell }; })()")
+    box = page.evaluate(
+        "(async () => { const { matrix } = await import('/main.js'); return { ...matrix.box, cell: matrix.cell }; })()"
+    )
     x = frame["x"] + box["left"] + (key + 0.5) * box["cell"]["width"]
     y = frame["y"] + box["top"] + (row + 0.5) * box["cell"]["height"]
     return x, y

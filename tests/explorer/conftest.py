@@ -25,7 +25,9 @@ CHROMIUM = os.environ.get("HEADLIGHT_CHROMIUM", "/usr/bin/chromium")
 BINARY = os.environ.get("HEADLIGHT_SERVER", str(ROOT / "build/release/bin/headlight-server"))
 READY = re.compile(r"^ready grpc=(?P<grpc>\S+).* web=(?P<web>\S+)")
 # Playwright sees a violation of the page's policy only if the page tells it.
-TELL_VIOLATIONS = "addEventListener('securitypolicyviolation', (e) => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"
+TELL_VIOLATIONS = (
+    "addEventListener('securitypolicyviolation', (e) => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"
+)
 
 
 class Server:
@@ -131,13 +133,17 @@ def open_page(browser: Browser, server) -> Iterator[Callable[..., Page]]:
     allowed: list[str] = []
     contexts = []
 
-    def open_one(fragment: str = "", *, web: str | None = None, expected: tuple[str, ...] = (), ready: bool = True, **options) -> Page:
+    def open_one(
+        fragment: str = "", *, web: str | None = None, expected: tuple[str, ...] = (), ready: bool = True, **options
+    ) -> Page:
         allowed.extend(expected)
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}))
         page = contexts[-1].new_page()
         page.set_default_timeout(20000)
         page.add_init_script(TELL_VIOLATIONS)
-        page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"{web or server.web}/{fragment}")
         if ready:

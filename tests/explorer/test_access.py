@@ -6,8 +6,22 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 PARTS = "softmax,places,ablation,swap,compare,take"
-FRAGMENTS = ["", f"#row=7&open={PARTS}", "#source=stack&open=ablation", "#source=text&view=words&row=2", "#source=long&tokens=512&row=3", "#source=file", "#head=all"]
-SIZES = {"phone": (390, 844), "small phone": (320, 640), "tablet": (820, 1180), "desktop": (1280, 900), "wide": (2560, 1300)}
+FRAGMENTS = [
+    "",
+    f"#row=7&open={PARTS}",
+    "#source=stack&open=ablation",
+    "#source=text&view=words&row=2",
+    "#source=long&tokens=512&row=3",
+    "#source=file",
+    "#head=all",
+]
+SIZES = {
+    "phone": (390, 844),
+    "small phone": (320, 640),
+    "tablet": (820, 1180),
+    "desktop": (1280, 900),
+    "wide": (2560, 1300),
+}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -16,7 +30,11 @@ def test_axe_finds_no_serious_fault(open_page, fragment, scheme):
     page = open_page(fragment, color_scheme=scheme, ready="file" not in fragment)
     page.wait_for_load_state("networkidle")
     found = Axe().run(page).response["violations"]
-    grave = [(fault["id"], [node["target"] for node in fault["nodes"]]) for fault in found if fault["impact"] in ("serious", "critical")]
+    grave = [
+        (fault["id"], [node["target"] for node in fault["nodes"]])
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
     assert grave == []
 
 

@@ -61,7 +61,9 @@ def test_shuffled_words_keep_their_rows_only_without_positions(open_page, positi
     expect(found).to_be_hidden()
 
 
-@pytest.mark.parametrize(("position", "same"), [("none", True), ("rotary", True), ("alibi", True), ("sinusoidal", False)])
+@pytest.mark.parametrize(
+    ("position", "same"), [("none", True), ("rotary", True), ("alibi", True), ("sinusoidal", False)]
+)
 def test_a_shift_by_a_thousand(open_page, position, same):
     part = body(open_page(f"#source=text&position={position}"), "places")
     part.get_by_role("button", name="Shift all words by 1,000").click()
@@ -86,7 +88,9 @@ def test_learned_positions_take_a_table_from_a_file(open_page, tmp_path):
 
 def test_a_head_that_is_off_moves_the_output_as_the_server_says(page, analysis, attention):
     demo = attention.GetDemo(pb.GetDemoRequest())
-    request = analyses.AblateHeadsRequest(embeddings=demo.embeddings, layer="demo", heads=[2], mode=analyses.ABLATION_MODE_ZERO)
+    request = analyses.AblateHeadsRequest(
+        embeddings=demo.embeddings, layer="demo", heads=[2], mode=analyses.ABLATION_MODE_ZERO
+    )
     want = analysis.AblateHeads(request)
     part = body(page, "ablation")
     part.locator("input").nth(2).check()
@@ -175,7 +179,9 @@ def test_tensors_come_from_files(open_page, tmp_path, attention):
     assert np.array_equal(numbers(page)[2].astype(np.float32), want)
 
 
-@pytest.mark.parametrize(("array", "word"), [(np.zeros((4, 16)), "float32"), (np.asfortranarray(np.ones((4, 16), "<f4")), "Fortran")])
+@pytest.mark.parametrize(
+    ("array", "word"), [(np.zeros((4, 16)), "float32"), (np.asfortranarray(np.ones((4, 16), "<f4")), "Fortran")]
+)
 def test_a_file_that_cannot_be_read_is_said(open_page, tmp_path, array, word):
     np.save(tmp_path / "bad.npy", array)
     page = open_page("#source=file", ready=False)

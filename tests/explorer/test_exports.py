@@ -79,7 +79,10 @@ def test_the_python_runs(page, server, capsys):
     assert "maps {" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("fragment", "kind"), [("", attention_service_pb2.AttendRequest), ("#source=stack", analysis_service_pb2.TraceStackRequest)])
+@pytest.mark.parametrize(
+    ("fragment", "kind"),
+    [("", attention_service_pb2.AttendRequest), ("#source=stack", analysis_service_pb2.TraceStackRequest)],
+)
 def test_grpcurls_request_is_one_of_the_contract(open_page, fragment, kind):
     text = code(open_page(fragment), "grpcurl")
     request = json_format.Parse(re.search(r"^\{.*\}$", text, re.M)[0], kind())

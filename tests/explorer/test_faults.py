@@ -87,7 +87,9 @@ def test_a_token_is_asked_for_and_kept_in_memory_only(open_page, start, tmp_path
     expect(page.locator("#map")).to_be_visible()
     expect(page.locator("#error")).to_be_hidden()
     assert "sesame" not in page.url
-    assert page.evaluate("JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])") == '[{},{},""]'
+    assert (
+        page.evaluate("JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])") == '[{},{},""]'
+    )
 
 
 def test_when_to_come_back_is_said(open_page):

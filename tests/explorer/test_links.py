@@ -45,7 +45,9 @@ def test_a_changed_fragment_is_followed(open_page):
     expect(page.locator("#line")).to_have_text("it attends most to cat (0.88)")
 
 
-@pytest.mark.parametrize("fragment", ["#row=99", "#head=77", "#zoom=1,2", "#unknown=1&row=x", "#source=stack&depth=9", "#shuffle=abc"])
+@pytest.mark.parametrize(
+    "fragment", ["#row=99", "#head=77", "#zoom=1,2", "#unknown=1&row=x", "#source=stack&depth=9", "#shuffle=abc"]
+)
 def test_a_link_of_nonsense_still_shows_a_picture(open_page, fragment):
     page = open_page(fragment)
     expect(page.locator("#map")).to_be_visible()

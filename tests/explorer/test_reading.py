@@ -82,7 +82,9 @@ def test_a_rows_sum_is_shown(page):
 
 def test_the_word_view_draws_the_thickest_arc_to_the_word_that_is_attended_to_most(open_page):
     page = open_page("#view=words&row=7")
-    widths = page.eval_on_selector_all("#arcs .arc path", "paths => paths.map((path) => Number(path.getAttribute('stroke-width')))")
+    widths = page.eval_on_selector_all(
+        "#arcs .arc path", "paths => paths.map((path) => Number(path.getAttribute('stroke-width')))"
+    )
     assert len(widths) >= 3
     texts = page.eval_on_selector_all("#arcs .arc", "arcs => arcs.map((arc) => arc.textContent)")
     assert texts[widths.index(max(widths))] == "0.80"

@@ -52,7 +52,9 @@ def test_a_zoomed_tile_of_a_long_input(open_page, attention):
     request = pb.AttendRequest()
     problem = {"seededEmbeddings": {"seed": 1, "tokens": 8192, "width": 64}, "seededWeights": {"seed": 1}}
     maps = {"heads": [1], "rows": [{"begin": 5000, "end": 5032}], "keys": {"begin": 700, "end": 740}, "full": {}}
-    json_format.ParseDict({"selfAttention": problem, "options": {"queryHeads": 4}, "outputs": {"maps": [maps]}}, request)
+    json_format.ParseDict(
+        {"selfAttention": problem, "options": {"queryHeads": 4}, "outputs": {"maps": [maps]}}, request
+    )
     want = floats(attention.Attend(request).maps[0].weights)
     page = open_page("#source=long&tokens=8192&head=1&zoom=5000,32,700,40")
     assert np.array_equal(numbers(page)[2].astype(np.float32), want)
@@ -63,7 +65,14 @@ def test_a_pooled_overview(open_page, attention):
     request = pb.AttendRequest()
     problem = {"seededEmbeddings": {"seed": 1, "tokens": 2048, "width": 64}, "seededWeights": {"seed": 1}}
     pooled = {"rows": 512, "columns": 512, "reducer": "POOL_REDUCER_MAX"}
-    json_format.ParseDict({"selfAttention": problem, "options": {"queryHeads": 4}, "outputs": {"maps": [{"heads": [0], "pooled": pooled}]}}, request)
+    json_format.ParseDict(
+        {
+            "selfAttention": problem,
+            "options": {"queryHeads": 4},
+            "outputs": {"maps": [{"heads": [0], "pooled": pooled}]},
+        },
+        request,
+    )
     want = floats(attention.Attend(request).maps[0].weights)
     assert np.array_equal(numbers(open_page("#source=long&tokens=2048"))[2].astype(np.float32), want)
 
@@ -72,7 +81,9 @@ def test_the_whole_row_of_a_tile_is_asked_of_the_server(open_page, attention):
     request = pb.AttendRequest()
     problem = {"seededEmbeddings": {"seed": 1, "tokens": 2048, "width": 64}, "seededWeights": {"seed": 1}}
     maps = {"heads": [0], "rows": [{"begin": 103, "end": 104}], "topKeys": {"k": 5}}
-    json_format.ParseDict({"selfAttention": problem, "options": {"queryHeads": 4}, "outputs": {"maps": [maps]}}, request)
+    json_format.ParseDict(
+        {"selfAttention": problem, "options": {"queryHeads": 4}, "outputs": {"maps": [maps]}}, request
+    )
     want = attention.Attend(request).maps[0].top_keys
     page = open_page("#source=long&tokens=2048&zoom=100,16,200,16")
     page.locator("#map").focus()

@@ -32,4 +32,6 @@ def test_hovering_over_512_x_512(open_page, fragment, capsys):
           return (performance.now() - began) / 512; })()"""
     )
     with capsys.disabled():
-        print(f"\n{fragment}: {len(frames)} frames, median {p50:.1f} ms, p95 {p95:.1f} ms; lighting a row {work:.2f} ms")
+        print(
+            f"\n{fragment}: {len(frames)} frames, median {p50:.1f} ms, p95 {p95:.1f} ms; lighting a row {work:.2f} ms"
+        )

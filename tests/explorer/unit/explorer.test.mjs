@@ -13,9 +13,21 @@ const linear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055)
 const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
 // Machado, Oliveira & Fernandes 2009, severity 1, on linear light.
 const BLINDNESS = {
-  protanopia: [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-  deuteranopia: [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-  tritanopia: [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+  protanopia: [
+    [0.152286, 1.052583, -0.204868],
+    [0.114503, 0.786281, 0.099216],
+    [-0.003882, -0.048116, 1.051998],
+  ],
+  deuteranopia: [
+    [0.367322, 0.860646, -0.227968],
+    [0.280085, 0.672501, 0.047413],
+    [-0.01182, 0.04294, 0.968881],
+  ],
+  tritanopia: [
+    [1.255528, -0.076749, -0.178779],
+    [-0.078411, 0.930809, 0.147602],
+    [0.004733, 0.691367, 0.3039],
+  ],
 };
 
 test('the scale grows brighter at every step', () => {
@@ -24,7 +36,9 @@ test('the scale grows brighter at every step', () => {
 
 for (const [name, matrix] of Object.entries(BLINDNESS)) {
   test(`the scale grows brighter with ${name}, too`, () => {
-    const seen = TABLE.map((colour) => matrix.map((row) => row.reduce((sum, factor, i) => sum + factor * linear(colour[i]), 0)));
+    const seen = TABLE.map((colour) =>
+      matrix.map((row) => row.reduce((sum, factor, i) => sum + factor * linear(colour[i]), 0)),
+    );
     const bright = seen.map(([r, g, b]) => 0.2126 * r + 0.7152 * g + 0.0722 * b);
     for (let i = 8; i < bright.length; i += 8) assert.ok(bright[i] > bright[i - 8], `step ${i}`);
   });
@@ -51,11 +65,11 @@ test('a state goes into the fragment and back', () => {
 });
 
 test('only what changes the request asks anew', () => {
-  const with_ = (change, state = DEFAULTS) => asksAnew(state, { ...state, ...change });
+  const with_ = (change, long = false) => asksAnew(DEFAULTS, { ...DEFAULTS, ...change }, long);
   assert.equal(with_({ row: 3 }), false);
   assert.equal(with_({ head: '1' }), false);
   assert.equal(with_({ stage: 'scaled' }), true);
-  assert.equal(with_({ head: '1' }, { ...DEFAULTS, source: 'long' }), true);
+  assert.equal(with_({ head: '1' }, true), true);
 });
 
 test('equal words have equal vectors of the declared law, others not', () => {
@@ -71,7 +85,10 @@ test('equal words have equal vectors of the declared law, others not', () => {
 test('an order is a permutation, and 0 leaves it alone', () => {
   assert.deepEqual(shuffledOrder(4, 0), [0, 1, 2, 3]);
   const order = shuffledOrder(100, 5);
-  assert.deepEqual([...order].sort((a, b) => a - b), shuffledOrder(100, 0));
+  assert.deepEqual(
+    [...order].sort((a, b) => a - b),
+    shuffledOrder(100, 0),
+  );
   assert.notDeepEqual(order, shuffledOrder(100, 6));
 });
 
@@ -103,7 +120,14 @@ test('a .npy file is read, and refused with a reason', () => {
 
 test('rows are put into words', () => {
   const labels = ['a', 'b', 'c'];
-  const scene = { stage: 'weights', keys: 3, view: { keys: 3 }, digits, rowLabel: (i) => labels[i], keyLabel: (i) => labels[i] };
+  const scene = {
+    stage: 'weights',
+    keys: 3,
+    view: { keys: 3 },
+    digits,
+    rowLabel: (i) => labels[i],
+    keyLabel: (i) => labels[i],
+  };
   const map = { columns: 3, values: Float32Array.of(0.1, 0.8, 0.1, 0, 0, 0) };
   assert.equal(sentence(scene, map, 0).text, 'a attends most to b (0.80)');
   assert.equal(sentence(scene, map, 1).text, 'b may look at nothing');
@@ -113,5 +137,11 @@ test('rows are put into words', () => {
 
 test('bytes and times are short', () => {
   assert.deepEqual(['0', '1023', '1536', '134217728'].map(bytes), ['0 B', '1023 B', '1.5 KiB', '128 MiB']);
-  assert.deepEqual(['0.000012s', '0.0034s', '0.25s', '1.5s', undefined].map(time), ['12 µs', '3.4 ms', '250 ms', '1.50 s', '0 µs']);
+  assert.deepEqual(['0.000012s', '0.0034s', '0.25s', '1.5s', undefined].map(time), [
+    '12 µs',
+    '3.4 ms',
+    '250 ms',
+    '1.50 s',
+    '0 µs',
+  ]);
 });
