@@ -13,6 +13,7 @@ from server_process import CLI, README_EXAMPLE, ROOT, Server
 
 README = (ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else ""
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_WEB = "127.0.0.1:8080"
 DEFAULT_CLI = "build/release/bin/headlight"
 BLOCK = re.compile(
     r"^<!-- test: (?P<kind>\w+) -->\n```(?P<language>\w+)\n(?P<code>.*?)^```\n(?:\n```\n(?P<output>.*?)^```\n)?",
@@ -78,6 +79,13 @@ def test_sh(server: Server, example: Example) -> None:
     output = run(["bash", "-euo", "pipefail", "-c", code], ROOT, HEADLIGHT_ADDRESS=server.address)
     assert output
     assert_shows(output, example)
+
+
+@pytest.mark.parametrize("example", examples("curl"), ids=name_of)
+def test_curl(server: Server, example: Example) -> None:
+    assert DEFAULT_WEB in example.code, "README.md has no curl example to test"
+    code = example.code.replace(DEFAULT_WEB, server.web)
+    assert_shows(run(["bash", "-euo", "pipefail", "-c", code], ROOT), example)
 
 
 @pytest.mark.parametrize("example", examples("cpp"), ids=name_of)
