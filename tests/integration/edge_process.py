@@ -31,6 +31,7 @@ SETTINGS = {
     "key": "/etc/envoy/tls/tls.key",
     "server": "address: headlight, port_value: 50051",
     "connections": "max_active_downstream_connections: 1000",
+    "origins": 'exact: "https://page.example"',
     "heap": "max_heap_size_bytes: 2147483648",
 }
 

@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -131,6 +132,39 @@ def test_health(channel) -> None:
     watch = stub.Watch(asked, timeout=20)
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     watch.cancel()
+
+
+# Browsers.
+
+
+def fetch(edge: Edge, *arguments: str, body: bytes = b"") -> subprocess.CompletedProcess:
+    """What a browser would send, by curl over HTTP/2, to GetServerInfo; all of the answer with its head."""
+    address = f"https://127.0.0.1:{edge.port}{SERVICE}/GetServerInfo"
+    with tempfile.NamedTemporaryFile() as certificate:
+        certificate.write(edge.certificate)
+        certificate.flush()
+        command = ["curl", "-s", "-i", "--http2", "--cacert", certificate.name, *arguments, address]
+        return subprocess.run(command, input=body, capture_output=True, timeout=20, check=True)
+
+
+def test_a_call_by_grpc_web(edge) -> None:
+    """The five bytes of a frame, and the trailers as a last frame, as browsers need them."""
+    kind = "content-type: application/grpc-web+proto"
+    head, _, body = fetch(edge, "-H", kind, "-H", "x-grpc-web: 1", "--data-binary", "@-", body=bytes(5)).stdout.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/2 200") and kind.encode() in head
+    size = int.from_bytes(body[1:5], "big")
+    assert body[0] == 0 and service_pb.GetServerInfoResponse.FromString(body[5 : 5 + size]).threads == 1
+    trailers = body[5 + size :]
+    assert trailers[0] == 0x80 and b"grpc-status:0" in trailers[5:]
+
+
+def test_pages_that_are_listed_may_call(edge) -> None:
+    asks = ["-X", "OPTIONS", "-H", "access-control-request-method: POST"]
+    allowed = fetch(edge, *asks, "-H", "origin: https://page.example").stdout
+    assert b"HTTP/2 200" in allowed and b"access-control-allow-origin: https://page.example" in allowed
+    other = fetch(edge, *asks, "-H", "origin: https://other.example").stdout
+    assert b"access-control-allow-origin" not in other
+    assert b"HTTP/2 404" in fetch(edge, "-X", "OPTIONS").stdout
 
 
 # What is refused.
