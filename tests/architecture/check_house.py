@@ -37,7 +37,7 @@ ROOMS = {
     "layers": {"base", "problem", "nlohmann", "OpenSSL"},
     "telemetry": {"base", "host", "Prometheus", "nlohmann"},
     "security": {"base", "OpenSSL"},
-    "web": {"base", "httplib"},
+    "web": {"base", "security", "protobuf", "gRPC", "httplib", "OpenSSL", "nlohmann"},
 }
 ROOMS["service"] = set(ROOMS) | {"protobuf", "gRPC", "spdlog"}
 FILES = {

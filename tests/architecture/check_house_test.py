@@ -99,7 +99,8 @@ MAY = {
     "analysis": ["base", "problem", "engine", "kernels"],
     "layers": ["base", "problem"],
     "telemetry": ["base"],
-    "web": ["base"],
+    "security": ["base"],
+    "web": ["base", "security"],
 }
 MAY["service"] = list(MAY)
 HEADERS = {
@@ -121,7 +122,7 @@ PACKAGES = {  # of the files that may include any
     "server/kernels/matmul.cc": ["Highway", "oneDNN", "OpenMP"],
     "server/telemetry/a.cc": ["Prometheus", "nlohmann"],
     "server/layers/a.cc": ["nlohmann", "OpenSSL"],
-    "server/web/a.cc": ["httplib"],
+    "server/web/a.cc": ["httplib", "protobuf", "gRPC", "nlohmann"],
     "server/service/a.cc": ["protobuf", "gRPC", "spdlog"],
     "server/service/flags.cc": ["protobuf", "gRPC", "spdlog", "CLI11"],
     "client/cli/a.cc": ["protobuf", "gRPC", "CLI11", "nlohmann"],
