@@ -42,7 +42,8 @@ absl::StatusOr<std::unique_ptr<WebServer>> StartWebPort(const ServerOptions& opt
   if (!address.ok()) return absl::InvalidArgumentError(absl::StrCat("--web: ", address.status().message()));
   if (transport.door().asks() && transport.identity() == nullptr && !IsLoopback(address->host)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--web: ", options.web, " would have tokens sent without TLS; give --tls-certificate and --tls-key, "
+        absl::StrCat("--web: ", options.web,
+                     " would have tokens sent without TLS; give --tls-certificate and --tls-key, "
                      "or a loopback address"));
   }
   WebOptions web;

@@ -18,7 +18,8 @@ namespace headlight {
 class BoundedThreads final : public httplib::TaskQueue {
  public:
   // `crowded`: true while somebody waits; outlives it.
-  BoundedThreads(int threads, std::atomic<bool>& crowded) : crowded_(crowded), free_(threads), pool_(static_cast<std::size_t>(threads)) {}
+  BoundedThreads(int threads, std::atomic<bool>& crowded)
+      : crowded_(crowded), free_(threads), pool_(static_cast<std::size_t>(threads)) {}
 
   // bool in later versions of the library, and void before.
   using Enqueued = decltype(std::declval<httplib::TaskQueue&>().enqueue(nullptr));
@@ -26,7 +27,8 @@ class BoundedThreads final : public httplib::TaskQueue {
     {
       const absl::MutexLock lock(&mutex_);
       crowded_ = free_ == 0;
-      mutex_.Await(absl::Condition(+[](int* free) { return *free > 0; }, &free_));
+      mutex_.Await(absl::Condition(
+          +[](int* free) { return *free > 0; }, &free_));
       crowded_ = false;
       --free_;
     }

@@ -107,8 +107,7 @@ grpc::Status BodyOf(const google::protobuf::MethodDescriptor& method, Codec code
   }
   const std::unique_ptr<Message> message = New(method.output_type());
   grpc::ProtoBufferReader reader(answer);
-  if (!message->ParseFromZeroCopyStream(&reader) ||
-      !google::protobuf::util::MessageToJsonString(*message, body).ok()) {
+  if (!message->ParseFromZeroCopyStream(&reader) || !google::protobuf::util::MessageToJsonString(*message, body).ok()) {
     return {grpc::StatusCode::INTERNAL, "the answer is no JSON"};
   }
   return grpc::Status::OK;

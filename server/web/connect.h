@@ -48,8 +48,7 @@ struct ConnectLimits {
 class HeldBytes {
  public:
   HeldBytes(std::atomic<std::int64_t>& sum, std::int64_t most) : sum_(&sum), most_(most) {}
-  HeldBytes(HeldBytes&& other) noexcept
-      : sum_(other.sum_), most_(other.most_), held_(std::exchange(other.held_, 0)) {}
+  HeldBytes(HeldBytes&& other) noexcept : sum_(other.sum_), most_(other.most_), held_(std::exchange(other.held_, 0)) {}
   ~HeldBytes() { sum_->fetch_sub(held_); }
   // False, and nothing more is held, where they would be too many.
   bool Add(std::int64_t bytes);

@@ -16,15 +16,22 @@ namespace headlight {
 namespace {
 
 // Of HTTP and of browsers, and what cpp-httplib puts beside them.
-constexpr std::array<absl::string_view, 28> kOfHttp = {
-    "accept",        "accept-encoding",   "accept-language",    "cache-control",   "connection",
-    "content-length", "content-type",     "content-encoding",   "cookie",          "dnt",
-    "expect",        "host",              "keep-alive",         "local_addr",      "local_port",
-    "origin",        "pragma",            "priority",           "proxy-connection", "range",
-    "referer",       "remote_addr",       "remote_port",        "te",              "trailer",
-    "transfer-encoding", "upgrade",       "user-agent"};
+constexpr std::array<absl::string_view, 28> kOfHttp = {"accept",           "accept-encoding",
+                                                       "accept-language",  "cache-control",
+                                                       "connection",       "content-length",
+                                                       "content-type",     "content-encoding",
+                                                       "cookie",           "dnt",
+                                                       "expect",           "host",
+                                                       "keep-alive",       "local_addr",
+                                                       "local_port",       "origin",
+                                                       "pragma",           "priority",
+                                                       "proxy-connection", "range",
+                                                       "referer",          "remote_addr",
+                                                       "remote_port",      "te",
+                                                       "trailer",          "transfer-encoding",
+                                                       "upgrade",          "user-agent"};
 // Of gRPC, which would come twice or mean something else here.
-constexpr std::array<absl::string_view, 6> kOfGrpc = {"accept-encoding", "content-type", "date",
+constexpr std::array<absl::string_view, 6> kOfGrpc = {"accept-encoding",      "content-type",  "date",
                                                       "grpc-accept-encoding", "grpc-encoding", "server"};
 
 template <typename Names>

@@ -16,12 +16,12 @@ namespace headlight {
 
 // What a connection may take.
 struct ConnectionLimits {
-  absl::Duration head = absl::Seconds(10);      // of a request's head, and of a TLS handshake
-  absl::Duration whole = absl::Seconds(120);    // of its body, and again of its answer
-  absl::Duration silence = absl::Seconds(10);   // without a byte, within any of them
-  absl::Duration idle = absl::Seconds(15);      // between two requests
-  absl::Duration crowded = absl::Seconds(1);    // in place of head and idle, while others wait to be taken
-  absl::Duration linger = absl::Seconds(2);     // in which what nobody reads still may come before the end
+  absl::Duration head = absl::Seconds(10);     // of a request's head, and of a TLS handshake
+  absl::Duration whole = absl::Seconds(120);   // of its body, and again of its answer
+  absl::Duration silence = absl::Seconds(10);  // without a byte, within any of them
+  absl::Duration idle = absl::Seconds(15);     // between two requests
+  absl::Duration crowded = absl::Seconds(1);   // in place of head and idle, while others wait to be taken
+  absl::Duration linger = absl::Seconds(2);    // in which what nobody reads still may come before the end
   std::int64_t head_bytes = std::int64_t{32} << 10;
 };
 

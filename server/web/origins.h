@@ -25,10 +25,10 @@ struct OriginRules {
 };
 
 enum class Provenance : std::uint8_t {
-  kOwn,           // of our page, or of what is no browser
-  kListed,        // of a page that may call
-  kStrangeHost,   // refuse
-  kStrangePage,   // refuse
+  kOwn,          // of our page, or of what is no browser
+  kListed,       // of a page that may call
+  kStrangeHost,  // refuse
+  kStrangePage,  // refuse
 };
 
 // Of a request. `shows_page`: it asks for a page of the explorer, to which any page may link.

@@ -64,7 +64,7 @@ class WebServer::Http final : public httplib::Server {
     options_.origins.scheme = tls_.has_value() ? "https" : "http";
     new_task_queue = [this] { return new BoundedThreads(options_.connections, signals_.crowded); };
     set_keep_alive_timeout(absl::ToInt64Seconds(ConnectionLimits().idle));  // what answers say
-    set_payload_max_length(std::size_t{1} << 40);  // bodies are bounded as they are read
+    set_payload_max_length(std::size_t{1} << 40);                           // bodies are bounded as they are read
     set_default_headers({{"X-Content-Type-Options", "nosniff"},
                          {"Referrer-Policy", "no-referrer"},
                          {"Cross-Origin-Resource-Policy", "same-origin"},
@@ -184,7 +184,8 @@ class WebServer::Http final : public httplib::Server {
     std::string body;
     std::optional<WebAnswer> refusal;
     const bool whole = read([&](const char* bytes, std::size_t size) {
-      refusal = gateway_->RefuseBody(head, static_cast<std::int64_t>(body.size()), static_cast<std::int64_t>(size), held);
+      refusal =
+          gateway_->RefuseBody(head, static_cast<std::int64_t>(body.size()), static_cast<std::int64_t>(size), held);
       if (refusal.has_value()) return false;
       body.append(bytes, size);
       return true;
