@@ -2,7 +2,6 @@
 
 #include <httplib.h>
 
-#include <chrono>
 #include <exception>
 #include <utility>
 
@@ -82,38 +81,23 @@ void Configure(AdminPages pages, httplib::Server& http) {
 
 }  // namespace
 
-AdminServer::AdminServer(std::unique_ptr<httplib::Server> http, int port) : http_(std::move(http)), port_(port) {}
+AdminServer::AdminServer(std::unique_ptr<httplib::Server> http) : http_(std::move(http)) {}
 
-AdminServer::~AdminServer() { Stop(); }
+AdminServer::~AdminServer() = default;
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const HostPort& address, AdminPages pages) try {
-  auto http = std::make_unique<httplib::Server>();
-  Configure(std::move(pages), *http);
-  const absl::StatusOr<int> port = BindTo(address, *http);
-  if (!port.ok()) return port.status();
-  std::unique_ptr<AdminServer> server(new AdminServer(std::move(http), *port));
-  if (!server->Listen()) return absl::UnavailableError("listening ended at once");
+  std::unique_ptr<AdminServer> server(new AdminServer(std::make_unique<httplib::Server>()));
+  Configure(std::move(pages), *server->http_);
+  absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Start(address, *server->http_);
+  if (!listener.ok()) return listener.status();
+  server->listener_ = *std::move(listener);
   return server;
 } catch (const std::exception& error) {
   return absl::ResourceExhaustedError(absl::StrCat("cannot start the administrative server: ", error.what()));
 }
 
-bool AdminServer::Listen() {
-  absl::MutexLock lock(&mutex_);
-  thread_ = std::thread([this] {
-    http_->listen_after_bind();
-    ended_ = true;
-  });
-  // A stop before the loop began would be lost, and joining would never end.
-  while (!http_->is_running() && !ended_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  return !ended_;
-}
+int AdminServer::port() const { return listener_->port(); }
 
-void AdminServer::Stop() {
-  absl::MutexLock lock(&mutex_);
-  if (!thread_.joinable()) return;
-  http_->stop();
-  thread_.join();
-}
+void AdminServer::Stop() { listener_->Stop(); }
 
 }  // namespace headlight

@@ -2,16 +2,12 @@
 #ifndef HEADLIGHT_SERVER_WEB_ADMIN_SERVER_H_
 #define HEADLIGHT_SERVER_WEB_ADMIN_SERVER_H_
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "server/base/host_port.h"
 
 namespace httplib {
@@ -19,6 +15,8 @@ class Server;
 }
 
 namespace headlight {
+
+class Listener;
 
 // What the pages say. All are set, are called from several threads at once and answer without waiting: a probe gives
 // up within a second. One that throws is answered with 500.
@@ -44,22 +42,16 @@ class AdminServer {
   AdminServer& operator=(const AdminServer&) = delete;
 
   // The real one.
-  int port() const { return port_; }
+  int port() const;
 
   // Closes the port and waits for answers under way, a few seconds at most. Idempotent; not for a page to call.
   void Stop();
 
  private:
-  AdminServer(std::unique_ptr<httplib::Server> http, int port);
-
-  // Starts the thread. False: listening ended at once.
-  bool Listen();
+  explicit AdminServer(std::unique_ptr<httplib::Server> http);
 
   const std::unique_ptr<httplib::Server> http_;
-  const int port_;
-  std::atomic<bool> ended_{false};
-  absl::Mutex mutex_;
-  std::thread thread_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Listener> listener_;
 };
 
 }  // namespace headlight

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -27,7 +28,7 @@ absl::Status CannotListen(const HostPort& address, int error) {
 
 }  // namespace
 
-absl::StatusOr<int> BindTo(const HostPort& address, httplib::Server& http) {
+absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(const HostPort& address, httplib::Server& http) {
   socket_t listener = INVALID_SOCKET;
   http.set_socket_options([&listener](socket_t socket) {
     SetSocketOptions(socket);
@@ -45,7 +46,27 @@ absl::StatusOr<int> BindTo(const HostPort& address, httplib::Server& http) {
   // only after a second.
   listen(listener, kWaitingConnections);
   http.set_socket_options(SetSocketOptions);
-  return port;
+  std::unique_ptr<Listener> started(new Listener(http, port));
+  if (!started->Run()) return absl::UnavailableError("listening ended at once");
+  return started;
+}
+
+bool Listener::Run() {
+  absl::MutexLock lock(&mutex_);
+  thread_ = std::thread([this] {
+    http_.listen_after_bind();
+    ended_ = true;
+  });
+  // A stop before the loop began would be lost, and joining would never end.
+  while (!http_.is_running() && !ended_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return !ended_;
+}
+
+void Listener::Stop() {
+  absl::MutexLock lock(&mutex_);
+  if (!thread_.joinable()) return;
+  http_.stop();
+  thread_.join();
 }
 
 }  // namespace headlight

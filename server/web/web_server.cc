@@ -1,10 +1,5 @@
 #include "server/web/web_server.h"
 
-#include <sys/socket.h>
-
-#include <cerrno>
-#include <chrono>
-#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -213,32 +208,20 @@ WebServer::~WebServer() { Stop(); }
 absl::StatusOr<std::unique_ptr<WebServer>> WebServer::Start(WebOptions options,
                                                             std::unique_ptr<ConnectGateway> gateway) try {
   std::unique_ptr<WebServer> server(new WebServer(std::make_unique<Http>(std::move(options), std::move(gateway))));
-  const absl::StatusOr<int> port = BindTo(server->http_->options().address, *server->http_);
-  if (!port.ok()) return port.status();
-  server->port_ = *port;
-  if (!server->Listen()) return absl::UnavailableError("listening ended at once");
+  absl::StatusOr<std::unique_ptr<Listener>> listener =
+      Listener::Start(server->http_->options().address, *server->http_);
+  if (!listener.ok()) return listener.status();
+  server->listener_ = *std::move(listener);
   return server;
 } catch (const std::exception& error) {
   return absl::ResourceExhaustedError(absl::StrCat("cannot start the web server: ", error.what()));
 }
 
-bool WebServer::Listen() {
-  absl::MutexLock lock(&mutex_);
-  thread_ = std::thread([this] {
-    http_->listen_after_bind();
-    ended_ = true;
-  });
-  // A stop before the loop began would be lost, and joining would never end.
-  while (!http_->is_running() && !ended_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  return !ended_;
-}
+int WebServer::port() const { return listener_->port(); }
 
 void WebServer::Stop() {
-  absl::MutexLock lock(&mutex_);
-  if (!thread_.joinable()) return;
   http_->End();
-  http_->stop();
-  thread_.join();
+  if (listener_ != nullptr) listener_->Stop();
 }
 
 }  // namespace headlight

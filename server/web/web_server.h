@@ -4,12 +4,9 @@
 
 #include <memory>
 #include <string>
-#include <thread>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "server/base/host_port.h"
 #include "server/security/reloaded.h"
 #include "server/security/tls_identity.h"
@@ -17,6 +14,8 @@
 #include "server/web/origins.h"
 
 namespace headlight {
+
+class Listener;
 
 struct WebOptions {
   HostPort address;
@@ -39,7 +38,7 @@ class WebServer {
   WebServer& operator=(const WebServer&) = delete;
 
   // The real one.
-  int port() const { return port_; }
+  int port() const;
 
   // Closes the port, and connections once their answer has been written. Idempotent.
   void Stop();
@@ -48,13 +47,9 @@ class WebServer {
   class Http;
 
   explicit WebServer(std::unique_ptr<Http> http);
-  bool Listen();
 
   const std::unique_ptr<Http> http_;
-  int port_ = 0;
-  std::atomic<bool> ended_{false};
-  absl::Mutex mutex_;
-  std::thread thread_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Listener> listener_;
 };
 
 }  // namespace headlight
