@@ -22,6 +22,7 @@ import make
 import numpy as np
 import test_errors
 import test_malformed
+from google.protobuf import json_format
 from make import BOTTOM_RIGHT, HALVES, INTERLEAVED, TOP_LEFT, Sizes
 from headlight.v1 import layer_service_pb2 as layer_pb
 from safetensors_file import file_of
@@ -186,6 +187,23 @@ def uploads() -> Iterator[layer_pb.UploadLayerRequest]:
         yield layer_pb.UploadLayerRequest(header=layer_pb.UploadLayerHeader(query_heads=2, tensor_names=mapping))
 
 
+def connections(good: list[Request]) -> Iterator[layer_pb.UploadLayerRequest]:
+    """What is sent to the web port: heads, bodies, and JSON alone, of which the target makes a call."""
+    call = b"POST /headlight.v1.AttentionService/Attend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/"
+    texts = [json_format.MessageToJson(request, indent=None).encode() for request in good[:12]]
+    body = good[8].SerializeToString()
+    yield from (layer_pb.UploadLayerRequest(chunk=text) for text in [*texts, b"{}", b'{"options": {"queryHeads": "2"}}', b"[[[[]]]]"])
+    for sent in (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2,
+        b"GET /main.js HTTP/1.0\r\nHost: 127.0.0.1\r\nRange: bytes=0-1\r\n\r\n",
+        call + b"proto\r\nContent-Length: %d\r\nConnect-Timeout-Ms: 9\r\nX-A-Bin: AA\r\n\r\n" % len(body) + body,
+        call + b"json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        call + b"json\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+        call.replace(b"POST", b"OPTIONS") + b"json\r\nOrigin: http://localhost\r\n\r\n",
+    ):
+        yield layer_pb.UploadLayerRequest(chunk=sent)
+
+
 def write(folder: Path, message) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     contents = message.SerializeToString(deterministic=True)
@@ -200,6 +218,8 @@ def main() -> None:
         write(folder / "small_call", request)
     for upload in uploads():
         write(folder / "safetensors", upload)
+    for sent in connections(good):
+        write(folder / "web", sent)
     for request in [*good, *bad]:
         write(folder / "decode_check", request)
         write(folder / "plan_check", make.plan_of(request))

@@ -1,0 +1,100 @@
+// Bytes of any browser: a connection to the web port, or the JSON of a call. The server answers in HTTP or closes, and
+// answers the next one.
+#include <arpa/inet.h>
+#include <grpcpp/grpcpp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "headlight/v1/attention_service.grpc.pb.h"
+#include "headlight/v1/layer_service.pb.h"
+#include "server/web/web_server.h"
+#include "tests/fuzz/fuzz.h"
+
+namespace headlight::fuzz {
+namespace {
+
+constexpr char kAttend[] = "/headlight.v1.AttentionService/Attend";
+
+// The web port before a service that computes nothing: what comes before a call is what is tried.
+class Port {
+ public:
+  Port() {
+    grpc::ServerBuilder builder;
+    builder.RegisterService(&service_);
+    grpc_ = builder.BuildAndStart();
+    WebOptions options;
+    options.address = {"127.0.0.1", 0};
+    options.connections = 4;
+    web_ = *WebServer::Start(
+        std::move(options),
+        std::make_unique<ConnectGateway>(grpc_->InProcessChannel({}),
+                                         std::vector<std::string>{"headlight.v1.AttentionService"}, ConnectLimits()));
+  }
+
+  // All that comes back for these bytes and nothing after them.
+  std::string Answer(const std::string& bytes) const {
+    const int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const timeval patience{20, 0};
+    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<std::uint16_t>(web_->port()));
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    Expect(connect(connection, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0, "the port takes connections");
+    (void)!send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    shutdown(connection, SHUT_WR);
+    std::string answer;
+    char buffer[4096];
+    ssize_t got = 0;
+    while ((got = recv(connection, buffer, sizeof(buffer), 0)) > 0)
+      answer.append(buffer, static_cast<std::size_t>(got));
+    Expect(got == 0 || errno == ECONNRESET, "the server closes within 20 seconds");
+    close(connection);
+    return answer;
+  }
+
+ private:
+  v1::AttentionService::CallbackService service_;
+  std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<WebServer> web_;
+};
+
+const Port& ThePort() {
+  static const auto& port = *new Port;
+  return port;
+}
+
+void RunConnection(const std::string& bytes) {
+  const std::string answer = ThePort().Answer(bytes);
+  Expect(answer.empty() || absl::StartsWith(answer, "HTTP/1.1 "), "an answer is HTTP", answer);
+  Expect(absl::StartsWith(ThePort().Answer("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "HTTP/1.1 200 "),
+         "the next one is answered");
+}
+
+// JSON that is a request reaches the service, which has no Attend; other JSON is told so.
+void RunJson(const std::string& json) {
+  const std::string answer = ThePort().Answer(
+      absl::StrCat("POST ", kAttend, " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n",
+                   "Content-Length: ", json.size(), "\r\n\r\n", json));
+  Expect(absl::StartsWith(answer, "HTTP/1.1 501 ") || absl::StartsWith(answer, "HTTP/1.1 400 "),
+         "JSON is a request or refused", answer);
+}
+
+}  // namespace
+
+const google::protobuf::Message& Prototype() { return v1::UploadLayerRequest::default_instance(); }
+
+void Run(const google::protobuf::Message& message) {
+  const auto& upload = static_cast<const v1::UploadLayerRequest&>(message);
+  RunConnection(upload.chunk());
+  RunJson(upload.chunk());
+}
+
+}  // namespace headlight::fuzz
