@@ -97,7 +97,8 @@ int Main(int argc, char** argv) {
   }
   if (status.ok()) return 0;
   std::fprintf(stderr, "headlight-bench: %s\n", status.ToString().c_str());
-  return status.code() == absl::StatusCode::kInvalidArgument ? 2 : 1;
+  const bool called_wrongly = absl::IsInvalidArgument(status) || absl::IsNotFound(status);
+  return called_wrongly ? 2 : 1;
 }
 
 }  // namespace
