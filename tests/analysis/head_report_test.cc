@@ -303,8 +303,11 @@ TEST(HeadReport, RowsThatSomeHeadsDoNotHave) {
 }
 
 TEST(HeadReport, SeveralTextsOfSeveralLengths) {
-  std::vector<Text> texts = {MakeText(40, 9), MakeText(7, 9), MakeText(130, 9), MakeText(1, 9)};
-  for (Text& text : texts) text.problem.causal = CausalAlignment::kTopLeft;
+  std::vector<Text> texts;
+  for (const std::int64_t tokens : {40, 7, 130, 1}) {
+    texts.push_back(MakeText(tokens, 9));
+    texts.back().problem.causal = CausalAlignment::kTopLeft;
+  }
   AddPattern(texts[1]);
   AddPattern(texts[2]);
   texts[3].ids.clear();
