@@ -109,7 +109,8 @@ TEST_F(CliCircuits, ATableOfHeads) {
             "layer demo\n"
             "head  QK norm  QK singular values  OV norm  OV singular values  copying\n"
             "0         3.9    3 2 1.5 0.25 ...        1                   1   -1.000\n"
-            "1         3.9    3 2 1.5 0.25 ...        2                   2        -\n");
+            "1         3.9    3 2 1.5 0.25 ...        2                   2        -\n"
+            "copying: of embeddings, 1 writes back what it reads, -1 its opposite; not of words\n");
   EXPECT_EQ(analysis_.last().layer(), "demo");
   EXPECT_EQ(analysis_.last().heads_size(), 0);
   EXPECT_FALSE(analysis_.last().has_swap());
