@@ -101,7 +101,7 @@ bool CircuitSteps::DirectionStep(const SteppedQr* qr, const MatrixXd& top, Owned
     column_.head(top.rows()) = top.col(direction_);
     reflections_left_ = qr == nullptr ? 0 : qr->reflections();
   }
-  if (reflections_left_ > 0 && qr->ApplyStep(column_, &reflections_left_)) return true;
+  if (qr != nullptr && reflections_left_ > 0 && qr->ApplyStep(column_, &reflections_left_)) return true;
   Eigen::Map<Eigen::VectorXf>(tensor->floats() + direction_ * rows, rows) = column_.cast<float>();
   column_.resize(0);
   return ++direction_ < directions_;

@@ -123,11 +123,14 @@ class WebServer::Http final : public httplib::Server {
     const WebSource source{std::string(HeaderIn(head.headers, "host")), std::string(HeaderIn(head.headers, "origin")),
                            std::string(HeaderIn(head.headers, "sec-fetch-site")),
                            std::string(HeaderIn(head.headers, "sec-fetch-mode"))};
-    const bool page = Reads(request) && explorer_.Find(request.path).has_value();
-    const Provenance from = Judge(source, options_.origins, page);
+    const bool calls = gateway_->Has(request.path);
+    std::optional<WebFile> file;
+    if (!calls) file = explorer_.Find(request.path);
+    const Provenance from = Judge(source, options_.origins, file.has_value() && Reads(request));
     response.set_header("Vary", "Origin");
     if (from == Provenance::kListed) AllowOrigin(source.origin, response);
-    std::optional<WebAnswer> answer = BeforeBody(request, head, from);
+    std::optional<WebAnswer> answer = Refuse(from);
+    if (!answer.has_value()) answer = calls ? BeforeCall(request, head) : Page(request, file);
     if (!answer.has_value()) return false;
     // What of the body has come stays unread.
     if (!Reads(request) && request.method != "OPTIONS") CloseAfter(response);
@@ -146,21 +149,26 @@ class WebServer::Http final : public httplib::Server {
     response.headers.erase("Cross-Origin-Resource-Policy");
   }
 
-  std::optional<WebAnswer> BeforeBody(const Request& request, const ConnectHead& head, Provenance from) const {
+  static std::optional<WebAnswer> Refuse(Provenance from) {
     if (from == Provenance::kStrangeHost) {
       return Text(403, "this server is not called by that name; --web-hosts lists names that it answers to\n");
     }
     if (from == Provenance::kStrangePage) {
       return Text(403, "pages of other origins may not call; --web-origins lists those that may\n");
     }
-    const bool calls = gateway_->Has(request.path);
-    if (calls && request.method == "OPTIONS") return Preflight();
-    if (calls && request.method != "POST") return WebAnswer{405, "", {{"allow", "POST"}}, ""};
-    if (calls) return gateway_->Refuse(head);
-    const std::optional<WebFile> file = explorer_.Find(request.path);
+    return std::nullopt;
+  }
+
+  std::optional<WebAnswer> BeforeCall(const Request& request, const ConnectHead& head) const {
+    if (request.method == "OPTIONS") return Preflight();
+    if (request.method != "POST") return WebAnswer{405, "", {{"allow", "POST"}}, ""};
+    return gateway_->Refuse(head);
+  }
+
+  static WebAnswer Page(const Request& request, const std::optional<WebFile>& file) {
     if (!file.has_value()) return Text(404, "not found\n");
-    if (!Reads(request)) return WebAnswer{405, "", {{"allow", "GET, HEAD"}}, ""};
-    return WebAnswer{200, file->type, {{"content-security-policy", kPolicy}}, file->bytes};
+    if (!Reads(request)) return {405, "", {{"allow", "GET, HEAD"}}, ""};
+    return {200, file->type, {{"content-security-policy", kPolicy}}, file->bytes};
   }
 
   static WebAnswer Preflight() {

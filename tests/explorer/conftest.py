@@ -1,10 +1,6 @@
 """Fixtures: a server with its web port, Chromium, and a page that must not complain."""
 
 import os
-import re
-import select
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,45 +14,23 @@ stubs.generate()
 
 import grpc
 import pytest
+import server_process
 from headlight.v1 import analysis_service_pb2_grpc, attention_service_pb2_grpc
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = os.environ.get("HEADLIGHT_CHROMIUM", "/usr/bin/chromium")
-BINARY = os.environ.get("HEADLIGHT_SERVER", str(ROOT / "build/release/bin/headlight-server"))
-READY = re.compile(r"^ready grpc=(?P<grpc>\S+).* web=(?P<web>\S+)")
 # Playwright sees a violation of the page's policy only if the page tells it.
 TELL_VIOLATIONS = (
     "addEventListener('securitypolicyviolation', (e) => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"
 )
 
 
-class Server:
-    """A server of one's own, that can be stopped."""
+class Server(server_process.Server):
+    """A server of one's own, that can be stopped. `web` is its page's address with the scheme."""
 
     def __init__(self, *flags: str, web: str = "127.0.0.1:0"):
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADLIGHT_")}
-        self.process = subprocess.Popen(
-            [BINARY, "--listen=127.0.0.1:0", "--http=127.0.0.1:0", f"--web={web}", *flags],
-            env=inherited, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        readable, _, _ = select.select([self.process.stdout], [], [], 30)
-        line = self.process.stdout.readline() if readable else ""
-        ready = READY.match(line)
-        if ready is None:
-            self.stop()
-            raise RuntimeError(f"no ready line with a web port but {line!r}")
-        self.grpc: str = ready["grpc"]
-        self.web = f"http://{ready['web']}"
-
-    def stop(self) -> None:
-        """Ends it, if it has not ended."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        super().__init__("--listen=127.0.0.1:0", "--http=127.0.0.1:0", f"--web={web}", *flags, defaults=False)
+        self.web = f"http://{self.web}"
 
 
 class Given:
@@ -64,9 +38,9 @@ class Given:
 
     def __init__(self, web: str):
         self.web = web.rstrip("/")
-        self.grpc = os.environ.get("HEADLIGHT_GRPC", "127.0.0.1:50051")
+        self.address = os.environ.get("HEADLIGHT_GRPC", "127.0.0.1:50051")
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """It is not ours."""
 
 
@@ -76,13 +50,13 @@ def server() -> Iterator[Server | Given]:
     given = os.environ.get("HEADLIGHT_WEB")
     running = Given(given) if given else Server("--max-call-seconds=100000", "--max-wait-seconds=1000")
     yield running
-    running.stop()
+    running.close()
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
     """Starts servers that end with the test."""
-    if not Path(BINARY).is_file():
+    if not Path(server_process.BINARY).is_file():
         pytest.skip("no binary to start a server of one's own: set HEADLIGHT_SERVER")
     started: list[Server] = []
 
@@ -92,14 +66,14 @@ def start() -> Iterator[Callable[..., Server]]:
 
     yield start_one
     for one in started:
-        one.stop()
+        one.close()
 
 
 @pytest.fixture(scope="session")
 def channel(server) -> Iterator[grpc.Channel]:
     """gRPC's way to the same server."""
     unlimited = [("grpc.max_receive_message_length", -1)]
-    with grpc.insecure_channel(server.grpc, options=unlimited) as made:
+    with grpc.insecure_channel(server.address, options=unlimited) as made:
         yield made
 
 

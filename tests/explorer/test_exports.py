@@ -74,7 +74,7 @@ def test_the_curl_line_runs_and_answers_what_is_shown(page):
 
 
 def test_the_python_runs(page, server, capsys):
-    program = code(page, "python").replace("127.0.0.1:50051", server.grpc)
+    program = code(page, "python").replace("127.0.0.1:50051", server.address)
     exec(compile(program, "copied", "exec"), {})  # noqa: S102 - it is the page's own
     assert "maps {" in capsys.readouterr().out
 

@@ -50,7 +50,7 @@ def test_a_server_that_does_not_answer_is_said_and_tried_again(open_page):
 def test_a_stopped_server_is_said_and_one_that_is_back_is_used(open_page, start):
     first = start()
     page = open_page("#row=7", web=first.web, expected=(FAILED,))
-    first.stop()
+    first.close()
     page.check("[name=head][value='2']", force=True)
     assert line(page) == "it attends most to cat (0.88)", "what has been answered stays"
     page.check("[name=stage][value=scaled]", force=True)

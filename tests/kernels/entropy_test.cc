@@ -56,7 +56,7 @@ TEST(MixedLogSum, AgreesWithTheDefinition) {
 
 TEST(MixedLogSum, OfEqualRowsIsTheSameBits) {
   const std::vector<float> a = Weights(1500, 3);
-  const std::vector<float> copy = a;
+  const std::vector<float> copy(a.begin(), a.end());
   EXPECT_EQ(MixedLogSum(a.data(), a.data(), 1500), MixedLogSum(a.data(), copy.data(), 1500));
 }
 
