@@ -126,6 +126,7 @@ bool HeadSteps::has_eigenvalues() const {
 }
 
 absl::StatusOr<bool> HeadSteps::Step() {
+  if (stage_ == Stage::kDone) return false;
   absl::StatusOr<bool> more = StageStep();
   if (!more.ok() || *more) return more;
   stage_ = static_cast<Stage>(static_cast<int>(stage_) + 1);

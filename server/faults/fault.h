@@ -16,6 +16,7 @@
 
 #include <array>
 #include <cstddef>
+#include <stdexcept>
 
 #include "absl/strings/string_view.h"
 
@@ -42,7 +43,7 @@ constexpr std::size_t FaultPoint(absl::string_view name) {
   for (std::size_t i = 0; i < kFaultPoints.size(); ++i) {
     if (kFaultPoints[i] == name) return i;
   }
-  throw "no fault point of this name";
+  throw std::logic_error("no fault point of this name");
 }
 
 // Thread-safe. A file that cannot be understood ends the process: a test must not pass because a fault is misspelled.

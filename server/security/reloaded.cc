@@ -28,9 +28,9 @@ absl::StatusOr<std::string> ReadOne(const std::string& path) {
                                                              std::fclose);
   std::string contents;
   char chunk[4096];
-  std::size_t size = 0;
-  while (file != nullptr && contents.size() <= kMostBytes &&
-         (size = std::fread(chunk, 1, sizeof(chunk), file.get())) > 0) {
+  std::size_t size = file != nullptr ? sizeof(chunk) : 0;
+  while (size == sizeof(chunk) && contents.size() <= kMostBytes) {
+    size = std::fread(chunk, 1, sizeof(chunk), file.get());
     contents.append(chunk, size);
   }
   if (file == nullptr || std::ferror(file.get()) != 0) {

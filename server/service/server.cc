@@ -75,6 +75,7 @@ bool AnswersAt(const std::string& address) {
   if (path.size() >= sizeof(to.sun_path)) return false;
   path.copy(to.sun_path, path.size());
   const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (probe < 0) return false;
   const bool answers = connect(probe, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 || errno == EAGAIN;
   close(probe);
   return answers;

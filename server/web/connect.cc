@@ -183,7 +183,7 @@ std::optional<WebAnswer> ConnectGateway::RefuseBody(const ConnectHead& head, std
 WebAnswer ConnectGateway::Call(const ConnectHead& head, const std::string& body, HeldBytes& held,
                                const std::function<bool()>& gone) const {
   const google::protobuf::MethodDescriptor& method = *methods_.at(head.path);
-  const Codec codec = *CodecOf(head);
+  const Codec codec = CodecOf(head).value();
   std::string made;
   if (const grpc::Status read = BytesOf(method, codec, limits_, body, &made); !read.ok()) return ConnectError(read);
   const grpc::ByteBuffer request = BufferOf(codec == Codec::kProto ? body : made);

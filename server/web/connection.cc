@@ -13,6 +13,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
 
 namespace headlight {
@@ -38,7 +39,7 @@ void NameOf(int socket, int (*name)(int, sockaddr*, socklen_t*), std::string& ip
     return;
   }
   ip = host.data();
-  port = std::atoi(service.data());
+  if (!absl::SimpleAtoi(service.data(), &port)) port = 0;
 }
 
 }  // namespace
