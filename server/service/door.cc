@@ -66,18 +66,20 @@ class Doorkeeper final : public grpc::experimental::Interceptor {
 
 class DoorkeeperFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
-  DoorkeeperFactory(const Door& door, const std::string& own_package)
-      : door_(door), own_methods_(absl::StrCat("/", own_package, ".")) {}
+  DoorkeeperFactory(const Door& door, std::vector<std::string> own) : door_(door), own_(std::move(own)) {
+    own_.emplace_back("/grpc.health.v1.Health/");
+  }
 
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
     const absl::string_view method = info->method();
-    if (absl::StartsWith(method, own_methods_) || absl::StartsWith(method, "/grpc.health.v1.Health/")) return nullptr;
+    const auto is_own = [&](const std::string& prefix) { return absl::StartsWith(method, prefix); };
+    if (std::any_of(own_.begin(), own_.end(), is_own)) return nullptr;
     return new Doorkeeper(door_, info->server_context());
   }
 
  private:
   const Door& door_;
-  const std::string own_methods_;
+  std::vector<std::string> own_;
 };
 
 }  // namespace
@@ -123,8 +125,8 @@ bool Door::HasName(const grpc::ServerContextBase& context) const {
 }
 
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeDoorkeeper(const Door& door,
-                                                                                      const std::string& own_package) {
-  return std::make_unique<DoorkeeperFactory>(door, own_package);
+                                                                                      std::vector<std::string> own) {
+  return std::make_unique<DoorkeeperFactory>(door, std::move(own));
 }
 
 }  // namespace headlight

@@ -47,11 +47,11 @@ class Door {
   const UploadRules uploads_;
 };
 
-// Keeps the door of services that are not ours, such as reflection; those of `own_package` ("headlight.v1")
-// check for themselves, with details that an interceptor cannot send, and grpc.health.v1 is for everybody. `door`
-// outlives the server.
+// Keeps the door of methods that do not check for themselves, such as reflection's. Those whose paths begin with one of
+// `own` ("/headlight.v1.") do, with details that an interceptor cannot send, and grpc.health.v1 is for everybody.
+// `door` outlives the server.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeDoorkeeper(const Door& door,
-                                                                                      const std::string& own_package);
+                                                                                      std::vector<std::string> own);
 
 }  // namespace headlight
 

@@ -6,7 +6,6 @@
 
 #include "absl/time/clock.h"
 #include "server/service/costs.h"
-#include "server/service/decode.h"
 #include "server/service/encode.h"
 
 namespace headlight {
@@ -44,8 +43,11 @@ Limits PlanningLimits(Limits limits) {
 }  // namespace
 
 absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
-  const absl::Time began = absl::Now();
-  const DecodedCall decoded = Decode(request, shared_.layers);
+  const CallTerms terms{static_cast<std::int64_t>(request.ByteSizeLong()), request.priority(), deadline};
+  return Accept(Decode(request, shared_.layers), terms);
+}
+
+absl::Status AttendCall::Accept(const DecodedCall& decoded, const CallTerms& terms) {
   layer_ = decoded.layer;
   absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded.request, shared_.limits);
   if (!spec.ok()) return spec.status();
@@ -58,13 +60,13 @@ absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
     if (!rows.ok()) return rows.status();
     verified_rows_ = *rows;
   }
-  cost_ = CostOf(*plan_, static_cast<std::int64_t>(request.ByteSizeLong()), shared_.pool.workers());
+  cost_ = CostOf(*plan_, terms.request_bytes, shared_.pool.workers());
   cost_.reference_flops = verified_rows_.flops;
-  absl::StatusOr<Ticket> ticket = shared_.admission.Admit(cost_, PriorityOf(request.priority()), deadline);
+  absl::StatusOr<Ticket> ticket = shared_.admission.Admit(cost_, PriorityOf(terms.priority), terms.deadline);
   if (!ticket.ok()) return ticket.status();
   ticket_ = *std::move(ticket);
   MakeWork();
-  decode_seconds_ = absl::ToDoubleSeconds(absl::Now() - began);
+  decode_seconds_ = absl::ToDoubleSeconds(absl::Now() - terms.began);
   return absl::OkStatus();
 }
 

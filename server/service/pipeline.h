@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "headlight/v1/attention_service.pb.h"
 #include "server/admission/admission.h"
@@ -23,6 +24,7 @@
 #include "server/kernels/matmul.h"
 #include "server/layers/store.h"
 #include "server/plan/planner.h"
+#include "server/service/decode.h"
 #include "server/telemetry/call_log.h"
 #include "server/telemetry/metrics.h"
 
@@ -42,6 +44,14 @@ struct Shared {
   std::atomic<std::int64_t>& open_calls;
 };
 
+// What admission asks of a call beside its cost.
+struct CallTerms {
+  std::int64_t request_bytes = 0;
+  v1::Priority priority = v1::PRIORITY_UNSPECIFIED;
+  absl::Time deadline = absl::InfiniteFuture();
+  absl::Time began = absl::Now();  // when decoding did
+};
+
 // Floating-point operations of a call of this cost that workers have done, by the time they spent.
 double FlopsDone(const Shared& shared, const CallCost& cost, const CallControl& control);
 
@@ -56,6 +66,8 @@ class AttendCall {
 
   // Decode, check, plan, admit. Errors: those of CheckProblem, MakePlan and Admission::Admit.
   absl::Status Accept(const Request& request, absl::Time deadline);
+  // Likewise of a call that another protocol decoded; what it borrows from outlives this.
+  absl::Status Accept(const DecodedCall& decoded, const CallTerms& terms);
   // REQUIRES: Accept returned OK.
   void Compute(ComputePool::Done done);
   // REQUIRES: `done` was called with OK. Records what was computed.

@@ -36,8 +36,10 @@
 #include "server/service/analysis_service.h"
 #include "server/service/attention_service.h"
 #include "server/service/encode.h"
+#include "server/service/inference_service.h"
 #include "server/service/layer_service.h"
 #include "server/service/logging.h"
+#include "server/service/reflection_service.h"
 #include "server/service/status_page.h"
 #include "server/service/web_port.h"
 #include "server/web/admin_server.h"
@@ -57,6 +59,17 @@ constexpr std::int64_t kLeastBuffers = std::int64_t{4} << 20;
 constexpr std::int64_t kBufferShare = 8;
 // A step takes milliseconds. Probes that ask every 10 s see within half a minute that a worker hangs.
 constexpr absl::Duration kHangs = absl::Seconds(15);
+
+// What reflection lists.
+std::vector<std::string> Services() {
+  return {v1::AttentionService::service_full_name(),
+          v1::LayerService::service_full_name(),
+          v1::AnalysisService::service_full_name(),
+          inference::GRPCInferenceService::service_full_name(),
+          "grpc.health.v1.Health",
+          "grpc.reflection.v1.ServerReflection",
+          "grpc.reflection.v1alpha.ServerReflection"};
+}
 
 // Whether SIGTERM or SIGINT, which are blocked, came.
 bool SignalPending() {
@@ -113,7 +126,8 @@ class Process {
         metrics_(MakeBuildInfo(), options_.limits, MakeSources()),
         service_(shared_, transport.door()),
         layer_service_(shared_, transport.door()),
-        analysis_service_(shared_, transport.door()) {}
+        analysis_service_(shared_, transport.door()),
+        inference_service_(shared_, transport.door(), [this] { return ready_.load(); }) {}
 
   absl::Status Start();
   // Tells everybody, waits for what was accepted. True: nothing was cut off.
@@ -188,6 +202,8 @@ class Process {
   AttentionService service_;
   LayerService layer_service_;
   AnalysisService analysis_service_;
+  InferenceService inference_service_;
+  std::unique_ptr<grpc::Service> reflection_service_;  // v1's; gRPC's own is a plugin
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<grpc::Server> grpc_;
   std::unique_ptr<WebServer> web_;
@@ -236,6 +252,9 @@ absl::Status Process::StartGrpc() {
   builder.RegisterService(&service_);
   builder.RegisterService(&layer_service_);
   builder.RegisterService(&analysis_service_);
+  builder.RegisterService(&inference_service_);
+  if (options_.reflection) reflection_service_ = MakeReflectionService(Services());
+  if (reflection_service_ != nullptr) builder.RegisterService(reflection_service_.get());
   grpc_ = builder.BuildAndStart();
   // Up to the first that it cannot listen on, gRPC has set the ports; a unix socket has 1.
   const auto failed = std::find(ports_.begin(), ports_.end(), 0);

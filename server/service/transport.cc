@@ -19,7 +19,8 @@ namespace headlight {
 namespace {
 
 constexpr absl::Duration kLook = absl::Milliseconds(500);
-constexpr char kOwnPackage[] = "headlight.v1";
+// Methods that ask the door themselves.
+constexpr const char* kOwnMethods[] = {"/headlight.v1.", "/inference.GRPCInferenceService/ModelInfer"};
 
 absl::Status Named(absl::string_view flag, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
@@ -136,7 +137,7 @@ void Transport::Configure(const Limits& limits, grpc::ServerBuilder* builder) {
   builder->SetResourceQuota(quota);
   if (!door_.asks()) return;
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> keepers;
-  keepers.push_back(MakeDoorkeeper(door_, kOwnPackage));
+  keepers.push_back(MakeDoorkeeper(door_, {std::begin(kOwnMethods), std::end(kOwnMethods)}));
   builder->experimental().SetInterceptorCreators(std::move(keepers));
 }
 

@@ -39,17 +39,19 @@ enum class Method : std::uint8_t {
   kAblateHeads,
   kAnalyzeCircuits,
   kTraceStack,
+  kModelInfer,
 };
-inline constexpr int kMethods = 14;
+inline constexpr int kMethods = 15;
 // As in the contract.
 constexpr absl::string_view NameOf(Method method) {
   constexpr std::array<absl::string_view, kMethods> kNames = {
-      "Attend",       "PlanAttention", "CompareAlgorithms", "GetDemo",   "GetServerInfo",
-      "UploadLayer",  "PruneLayer",    "ListLayers",        "GetLayer",  "DeleteLayer",
-      "AnalyzeHeads", "AblateHeads",   "AnalyzeCircuits",   "TraceStack"};
+      "Attend",       "PlanAttention", "CompareAlgorithms", "GetDemo",    "GetServerInfo",
+      "UploadLayer",  "PruneLayer",    "ListLayers",        "GetLayer",   "DeleteLayer",
+      "AnalyzeHeads", "AblateHeads",   "AnalyzeCircuits",   "TraceStack", "ModelInfer"};
   return kNames[static_cast<std::size_t>(method)];
 }
 constexpr absl::string_view ServiceOf(Method method) {
+  if (method == Method::kModelInfer) return "inference.GRPCInferenceService";
   if (method >= Method::kAnalyzeHeads) return "headlight.v1.AnalysisService";
   return method >= Method::kUploadLayer ? "headlight.v1.LayerService" : "headlight.v1.AttentionService";
 }

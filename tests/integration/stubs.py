@@ -12,12 +12,13 @@ FOLDER = Path(os.environ.get("HEADLIGHT_STUBS", ROOT / "build" / "integration-st
 
 
 def generate() -> None:
-    """Runs protoc over proto/ and puts the result on the import path."""
+    """Runs protoc over proto/ and the Open Inference Protocol, and puts the result on the import path."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    contract = ROOT / "proto"
+    contract, foreign = ROOT / "proto", ROOT / "server" / "service" / "foreign"
     files = sorted(str(path) for path in contract.glob("headlight/v1/*.proto"))
+    files.append(str(foreign / "inference" / "open_inference.proto"))
     well_known = str(importlib.resources.files("grpc_tools") / "_proto")
     outputs = [f"--python_out={FOLDER}", f"--grpc_python_out={FOLDER}"]
-    if protoc.main(["protoc", f"-I{contract}", f"-I{well_known}", *outputs, *files]) != 0:
+    if protoc.main(["protoc", f"-I{contract}", f"-I{foreign}", f"-I{well_known}", *outputs, *files]) != 0:
         raise RuntimeError(f"protoc failed on {contract}")
     sys.path.insert(0, str(FOLDER))

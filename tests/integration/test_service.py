@@ -7,6 +7,8 @@ import grpc
 import make
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf import descriptor_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from make import Sizes, qkv
 from rpc_errors import failure_of
@@ -139,8 +141,57 @@ def test_reflection_lists_the_services(server) -> None:
     assert {m.name for m in file.service[0].method} == methods
 
 
+# The messages are v1alpha's, under another name.
+V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+
+
+def ask_v1(server, *questions: reflection_pb2.ServerReflectionRequest) -> list[reflection_pb2.ServerReflectionResponse]:
+    call = server.channel.stream_stream(
+        V1,
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    return list(call(iter(questions), timeout=10))
+
+
+def test_reflection_v1_says_what_v1alpha_says(server) -> None:
+    ask = reflection_pb2.ServerReflectionRequest
+    extension = reflection_pb2.ExtensionRequest(containing_type="google.protobuf.FieldOptions", extension_number=7)
+    questions = [
+        ask(host="h", list_services=""),
+        ask(file_containing_symbol=f"{SERVICE}.Attend"),
+        ask(file_by_filename="headlight/v1/outputs.proto"),
+        ask(file_containing_symbol="no.such.Symbol"),
+        ask(file_containing_extension=extension),
+        ask(all_extension_numbers_of_type="headlight.v1.Tensor"),
+    ]
+    alpha = reflection_pb2_grpc.ServerReflectionStub(server.channel).ServerReflectionInfo(iter(questions), timeout=10)
+    for one, other in zip(ask_v1(server, *questions), alpha, strict=True):
+        assert one.WhichOneof("message_response") == other.WhichOneof("message_response")
+        assert one.error_response.error_code == other.error_response.error_code
+        assert one.all_extension_numbers_response == other.all_extension_numbers_response
+        assert {s.name for s in one.list_services_response.service} == {s.name for s in other.list_services_response.service}
+        ours, theirs = (set(answer.file_descriptor_response.file_descriptor_proto) for answer in (one, other))
+        assert ours <= theirs  # v1alpha of gRPC 1.51 repeats what it sent before
+
+
+def test_reflection_v1_answers_every_file_with_its_imports(server) -> None:
+    question = reflection_pb2.ServerReflectionRequest(host="me", file_containing_symbol="inference.GRPCInferenceService")
+    nothing = reflection_pb2.ServerReflectionRequest()
+    file, refused = ask_v1(server, question, nothing)
+    assert file.valid_host == "me" and file.original_request == question
+    names = [descriptor_pb2.FileDescriptorProto.FromString(raw).name for raw in file.file_descriptor_response.file_descriptor_proto]
+    assert names == ["inference/open_inference.proto"]
+    assert refused.error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    (of_ours,) = ask_v1(server, reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{SERVICE}.Attend"))
+    files = [descriptor_pb2.FileDescriptorProto.FromString(raw) for raw in of_ours.file_descriptor_response.file_descriptor_proto]
+    assert {imported for file in files for imported in file.dependency} <= {file.name for file in files}
+
+
 def test_reflection_can_be_switched_off(start) -> None:
     quiet = start("--threads=1", "--reflection=false")
+    question = reflection_pb2.ServerReflectionRequest(list_services="")
+    assert failure_of(lambda: ask_v1(quiet, question)).code == grpc.StatusCode.UNIMPLEMENTED
     database = ProtoReflectionDescriptorDatabase(quiet.channel)
     assert failure_of(database.get_services).code == grpc.StatusCode.UNIMPLEMENTED
     assert quiet.attend(make.canary()).HasField("output")
