@@ -204,6 +204,11 @@ WebAnswer ConnectGateway::Call(const ConnectHead& head, const std::string& body,
     cancelled = cancelled || gone();
   }
   WebAnswer answer{200, codec == Codec::kJson ? "application/json" : "application/proto", {}, ""};
+  // All that gRPC says of a message that it cannot read.
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && codec == Codec::kProto &&
+      !New(method.input_type())->ParseFromString(body)) {
+    status = {grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("the body is no ", method.input_type()->full_name())};
+  }
   if (status.ok()) status = BodyOf(method, codec, &response, held, &answer.body);
   if (!status.ok()) answer = ConnectError(status);
   answer.headers = HeadersFrom(context);

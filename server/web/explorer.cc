@@ -1,6 +1,7 @@
 #include "server/web/explorer.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -8,7 +9,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "server/web/explorer_files.h"
 
 namespace headlight {
@@ -52,7 +52,11 @@ std::optional<WebFile> Explorer::Find(absl::string_view path) const {
     }
     return std::nullopt;
   }
-  std::ifstream file(absl::StrCat(folder_, "/", name), std::ios::binary);
+  // Nothing but files of this very folder: what else stands there could lead elsewhere, or never end.
+  const std::filesystem::path place = std::filesystem::path(folder_) / name;
+  std::error_code none;
+  if (!std::filesystem::is_regular_file(std::filesystem::symlink_status(place, none))) return std::nullopt;
+  std::ifstream file(place, std::ios::binary);
   if (!file) return std::nullopt;
   return WebFile{{std::istreambuf_iterator<char>(file), {}}, type};
 }

@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace headlight {
 namespace {
@@ -15,13 +17,17 @@ bool IsAddress(const std::string& name) {
   return inet_pton(AF_INET, name.c_str(), &address) == 1 || inet_pton(AF_INET6, name.c_str(), &address) == 1;
 }
 
-// Of "name:port", "[::1]:port" or without a port.
+// Of "name:port", "[::1]:port" or without a port. Empty where it is none of these.
 std::string NameIn(absl::string_view host) {
-  if (!host.empty() && host[0] == '[') {
-    const std::size_t end = host.find(']');
-    return std::string(end == absl::string_view::npos ? "" : host.substr(1, end - 1));
-  }
-  return absl::AsciiStrToLower(host.substr(0, host.find(':')));
+  const bool bracketed = absl::StartsWith(host, "[");
+  const std::size_t end = bracketed ? host.find(']') : host.find(':');
+  const std::string name = absl::AsciiStrToLower(host.substr(bracketed ? 1 : 0, bracketed ? end - 1 : end));
+  absl::string_view rest = end == absl::string_view::npos ? "" : host.substr(bracketed ? end + 1 : end);
+  const bool has_port = absl::ConsumePrefix(&rest, ":");
+  const bool is_port = std::all_of(rest.begin(), rest.end(), absl::ascii_isdigit) && (has_port || rest.empty());
+  in6_addr address;
+  if (bracketed && (end == absl::string_view::npos || inet_pton(AF_INET6, name.c_str(), &address) != 1)) return "";
+  return is_port ? name : "";
 }
 
 bool Holds(const std::vector<std::string>& texts, const std::string& text) {

@@ -12,6 +12,7 @@
 #include "server/web/connect_metadata.h"
 #include "server/web/connection.h"
 #include "server/web/explorer.h"
+#include "server/web/framing.h"
 #include "server/web/listen.h"
 
 namespace headlight {
@@ -33,7 +34,7 @@ thread_local Connection* current = nullptr;
 ConnectHead HeadOf(const Request& request) {
   ConnectHead head{request.path, {}, -1};
   for (const auto& [name, value] : request.headers) head.headers.emplace_back(absl::AsciiStrToLower(name), value);
-  if (!absl::SimpleAtoi(HeaderIn(head.headers, "content-length"), &head.length) || head.length < 0) head.length = -1;
+  head.length = FramingOf(head.headers).length;
   return head;
 }
 
@@ -64,6 +65,10 @@ class WebServer::Http final : public httplib::Server {
                          {"Referrer-Policy", "no-referrer"},
                          {"Cross-Origin-Resource-Policy", "same-origin"},
                          {"Cache-Control", "no-store"}});
+    // Before it is told to send a body, a client is told that it need not.
+    set_expect_100_continue_handler([this](const Request& request, Response& response) {
+      return Decide(request, response) ? response.status : 100;
+    });
     set_pre_routing_handler([this](const Request& request, Response& response) {
       return Decide(request, response) ? HandlerResponse::Handled : HandlerResponse::Unhandled;
     });
@@ -105,6 +110,7 @@ class WebServer::Http final : public httplib::Server {
       request.headers.erase("Accept-Encoding");
       request.headers.erase("Range");
       request.ranges.clear();
+      request.path = PathOf(request.path);
     };
     if constexpr (requires { self.process_request(connection, false, closed, ready); }) {
       return self.process_request(connection, false, closed, ready);
@@ -120,6 +126,12 @@ class WebServer::Http final : public httplib::Server {
   // Answers what needs no body. False: the body is to be read.
   bool Decide(const Request& request, Response& response) {
     const ConnectHead head = HeadOf(request);
+    const Framing framing = FramingOf(head.headers);
+    if (framing.status != 200) {
+      CloseAfter(request, response);
+      Fill(Text(framing.status, framing.reason + "\n"), response);
+      return true;
+    }
     const WebSource source{std::string(HeaderIn(head.headers, "host")), std::string(HeaderIn(head.headers, "origin")),
                            std::string(HeaderIn(head.headers, "sec-fetch-site")),
                            std::string(HeaderIn(head.headers, "sec-fetch-mode"))};
@@ -131,16 +143,23 @@ class WebServer::Http final : public httplib::Server {
     if (from == Provenance::kListed) AllowOrigin(source.origin, response);
     std::optional<WebAnswer> answer = Refuse(from);
     if (!answer.has_value()) answer = calls ? BeforeCall(request, head) : Page(request, file);
+    // The library would wait for the end of the connection to know that there is no body.
+    if (!answer.has_value() && !framing.has_body()) answer = Call(head, "", gateway_->Hold());
     if (!answer.has_value()) return false;
     // What of the body has come stays unread.
-    if (!Reads(request) && request.method != "OPTIONS") CloseAfter(response);
+    if (framing.has_body()) CloseAfter(request, response);
     Fill(*std::move(answer), response);
     return true;
   }
 
-  static void CloseAfter(Response& response) {
+  static void CloseAfter(const Request& request, Response& response) {
     current->CloseAfterwards();
-    response.set_header("Connection", "close");
+    // Where the client asks for it, the library says it by itself.
+    if (request.get_header_value("Connection") != "close") response.set_header("Connection", "close");
+  }
+
+  WebAnswer Call(const ConnectHead& head, const std::string& body, HeldBytes held) const {
+    return gateway_->Call(head, body, held, [connection = current] { return connection->gone(); });
   }
 
   static void AllowOrigin(const std::string& origin, Response& response) {
@@ -194,12 +213,11 @@ class WebServer::Http final : public httplib::Server {
       return true;
     });
     if (!whole) {
-      CloseAfter(response);
+      CloseAfter(request, response);
       if (!refusal.has_value()) refusal = ConnectError(grpc::StatusCode::INVALID_ARGUMENT, "the body is cut off");
       return Fill(*std::move(refusal), response);
     }
-    Connection& connection = *current;
-    Fill(gateway_->Call(head, body, held, [&connection] { return connection.gone(); }), response);
+    Fill(Call(head, body, std::move(held)), response);
   }
 
   WebOptions options_;

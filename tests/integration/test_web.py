@@ -314,6 +314,58 @@ def test_a_head_without_end_is_cut_off(server) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "lines"),
+    [
+        (400, ["Content-Length: 2", "Content-Length: 40"]),
+        (400, ["Content-Length: 2", "Transfer-Encoding: chunked"]),
+        (400, ["Content-Length: abc"]),
+        (400, ["Content-Length: 2,2"]),
+        (400, ["Content-Length: 2", "Host: other"]),
+        (501, ["Transfer-Encoding: xchunked"]),
+    ],
+)
+def test_a_body_whose_end_is_in_doubt_is_refused(server, status, lines) -> None:
+    """And what follows is not read as a request."""
+    head = [f"POST {INFO} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *lines, "", "{}"]
+    inner = "GET /main.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = raw(server, ("\r\n".join(head) + inner).encode())
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_a_body_where_none_is_read_ends_the_connection(server, method) -> None:
+    inner = "GET /main.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = f"{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(inner)}\r\n\r\n"
+    assert raw(server, (head + inner).encode()).count(b"HTTP/1.1") == 1
+
+
+def test_a_call_without_a_body_is_answered_at_once(server) -> None:
+    began = time.monotonic()
+    head = f"POST {INFO} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/proto\r\nConnection: close\r\n\r\n"
+    answer = raw(server, head.encode())
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.lower().count(b"connection: close") == 1
+    assert time.monotonic() - began < 5
+
+
+def test_a_target_as_a_proxy_sends_it(server) -> None:
+    head = "GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert b"<!doctype html>" in raw(server, head.encode()).lower()
+
+
+def test_a_body_that_is_refused_is_not_asked_for(server) -> None:
+    head = f"POST {INFO} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n"
+    answer = raw(server, f"{head}Expect: 100-continue\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 429 ")
+
+
+def test_a_message_that_is_none(server) -> None:
+    answer = ask(server, ATTEND, b"\xff\xff", content_type=PROTO)
+    assert (answer.status, answer.json["code"]) == (400, "invalid_argument")
+    assert "headlight.v1.AttendRequest" in answer.json["message"]
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",

@@ -151,7 +151,7 @@ TEST_F(ConnectTest, RefusesBeforeItCalls) {
   for (const char* body : {"", "{", "[]", "1", R"({"nothing":1})", "{}{}", "\xff"}) {
     EXPECT_EQ(CodeOf(Call(json, body)), "invalid_argument") << body;
   }
-  EXPECT_EQ(CodeOf(Call({{"content-type", "application/proto"}}, "\x0f")), "unimplemented") << "as gRPC has it";
+  EXPECT_EQ(CodeOf(Call({{"content-type", "application/proto"}}, "\x0f")), "invalid_argument");
 }
 
 TEST_F(ConnectTest, JsonIsNotTakenDeeperThanItsLimit) {

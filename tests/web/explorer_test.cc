@@ -1,6 +1,7 @@
 #include "server/web/explorer.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -47,13 +48,17 @@ TEST_F(ExplorerFolder, ReadsItAnewAndNothingOutside) {
   Write("root/sub/a-b_c.js", "let x;");
   Write("root/.hidden.js", "hidden");
   Write("root/notes.txt", "no page");
+  std::filesystem::create_symlink(path_ / "secret.js", path_ / "root/link.js");
+  std::filesystem::create_directories(path_ / "root/folder.html");
+  ASSERT_EQ(mkfifo((path_ / "root/pipe.js").c_str(), 0600), 0);
   const Explorer explorer((path_ / "root").string());
   EXPECT_EQ(explorer.Find("/")->bytes, "one");
   Write("root/index.html", "two");
   EXPECT_EQ(explorer.Find("/")->bytes, "two");
   EXPECT_EQ(explorer.Find("/sub/a-b_c.js")->type, "text/javascript; charset=utf-8");
-  for (const char* path : {"/../secret.js", "/sub/../../secret.js", "/sub/..", "/%2e%2e/secret.js", "/.hidden.js",
-                           "/notes.txt", "/sub", "/sub/", "/a/b/c.js", "/..//secret.js"}) {
+  for (const char* path :
+       {"/../secret.js", "/sub/../../secret.js", "/sub/..", "/%2e%2e/secret.js", "/.hidden.js", "/notes.txt", "/sub",
+        "/sub/", "/a/b/c.js", "/..//secret.js", "/link.js", "/folder.html", "/pipe.js"}) {
     EXPECT_FALSE(explorer.Find(path).has_value()) << path;
   }
 }
