@@ -6,6 +6,7 @@
 #include <numeric>
 #include <tuple>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "server/engine/sequence.h"
 #include "server/service/costs.h"

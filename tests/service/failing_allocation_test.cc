@@ -10,6 +10,7 @@
 #include <new>
 #include <utility>
 
+#include "absl/synchronization/notification.h"
 #include "tests/service/call_fixture.h"
 
 namespace {
