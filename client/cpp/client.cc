@@ -13,7 +13,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "client/cpp/async_call.h"
 #include "client/cpp/errors.h"
+#include "client/cpp/retries.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "headlight/v1/analysis_service.grpc.pb.h"
 #include "headlight/v1/attention_service.grpc.pb.h"
@@ -89,7 +91,7 @@ struct Client::Stubs {
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  auto stubs = std::make_unique<Stubs>();
+  auto stubs = std::make_shared<Stubs>();
   const std::shared_ptr<grpc::Channel> plain = MakeChannel(options, /*spread_over_replicas=*/false);
   // A channel that shuns whoever is not serving could not ask it how it is.
   stubs->health = grpc::health::v1::Health::NewStub(plain);
@@ -101,7 +103,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& opti
   return std::unique_ptr<Client>(new Client(options, std::move(stubs)));
 }
 
-Client::Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs)
+Client::Client(const ClientOptions& options, std::shared_ptr<Stubs> stubs)
     : deadline_(options.deadline),
       max_attempts_(options.max_attempts),
       authorization_(options.token.empty() ? "" : absl::StrCat("Bearer ", options.token)),
@@ -112,22 +114,30 @@ Client::~Client() = default;
 // Runs `call(context, response)` until it succeeds, fails for good or the deadline leaves no room for another attempt.
 template <typename Response, typename Call>
 absl::StatusOr<Response> Client::RunWithRetries(const Call& call) const {
-  const absl::Time end = absl::Now() + deadline_;
-  for (int attempt = 1;; ++attempt) {
-    grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(end));
-    if (!authorization_.empty()) context.AddMetadata("authorization", authorization_);
+  for (Attempts attempts(max_attempts_, absl::Now() + deadline_, authorization_);;) {
+    const std::unique_ptr<grpc::ClientContext> context = attempts.Next();
     Response response;
-    const grpc::Status outcome = call(&context, &response);
+    const grpc::Status outcome = call(context.get(), &response);
     if (outcome.ok()) return response;
-    absl::Status status = StatusFromGrpc(outcome, context.GetServerTrailingMetadata());
-    const std::optional<absl::Duration> delay = DetailsOf(status).retry_delay;
-    if (!absl::IsResourceExhausted(status) || !delay.has_value() || attempt >= max_attempts_ ||
-        absl::Now() + *delay >= end) {
-      return status;
-    }
+    const absl::Status status = StatusFromGrpc(outcome, context->GetServerTrailingMetadata());
+    const std::optional<absl::Duration> delay = attempts.DelayAfter(status);
+    if (!delay.has_value()) return status;
     absl::SleepFor(*delay);
   }
+}
+
+// Likewise of `call(stubs, context, request, response, done)`, which does not wait.
+template <typename Request, typename Response, typename Call>
+PendingCall Client::RunAsync(Request request, Done<Response> done, const Call& call) const {
+  const auto begin = [stubs = stubs_, call](grpc::ClientContext* context, const Request* asked, Response* response,
+                                            std::function<void(grpc::Status)> ended) {
+    call(*stubs, context, asked, response, std::move(ended));
+  };
+  Attempts attempts(max_attempts_, absl::Now() + deadline_, authorization_);
+  const auto pending =
+      std::make_shared<AsyncCall<Request, Response>>(std::move(attempts), std::move(request), begin, std::move(done));
+  pending->Try();
+  return PendingCall(pending);
 }
 
 absl::StatusOr<v1::AttendResponse> Client::Attend(const v1::AttendRequest& request) const {
@@ -188,6 +198,44 @@ absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRe
   return RunWithRetries<v1::TraceStackResponse>([&](grpc::ClientContext* context, v1::TraceStackResponse* response) {
     return stubs_->analysis->TraceStack(context, request, response);
   });
+}
+
+PendingCall Client::AttendAsync(v1::AttendRequest request, Done<v1::AttendResponse> done) const {
+  return RunAsync<v1::AttendRequest, v1::AttendResponse>(
+      std::move(request), std::move(done),
+      [](Stubs& stubs, auto... rest) { stubs.attention->async()->Attend(rest...); });
+}
+
+PendingCall Client::CompareAlgorithmsAsync(v1::CompareAlgorithmsRequest request,
+                                           Done<v1::CompareAlgorithmsResponse> done) const {
+  return RunAsync<v1::CompareAlgorithmsRequest, v1::CompareAlgorithmsResponse>(
+      std::move(request), std::move(done),
+      [](Stubs& stubs, auto... rest) { stubs.attention->async()->CompareAlgorithms(rest...); });
+}
+
+PendingCall Client::AnalyzeHeadsAsync(v1::AnalyzeHeadsRequest request, Done<v1::AnalyzeHeadsResponse> done) const {
+  return RunAsync<v1::AnalyzeHeadsRequest, v1::AnalyzeHeadsResponse>(
+      std::move(request), std::move(done),
+      [](Stubs& stubs, auto... rest) { stubs.analysis->async()->AnalyzeHeads(rest...); });
+}
+
+PendingCall Client::AblateHeadsAsync(v1::AblateHeadsRequest request, Done<v1::AblateHeadsResponse> done) const {
+  return RunAsync<v1::AblateHeadsRequest, v1::AblateHeadsResponse>(
+      std::move(request), std::move(done),
+      [](Stubs& stubs, auto... rest) { stubs.analysis->async()->AblateHeads(rest...); });
+}
+
+PendingCall Client::AnalyzeCircuitsAsync(v1::AnalyzeCircuitsRequest request,
+                                         Done<v1::AnalyzeCircuitsResponse> done) const {
+  return RunAsync<v1::AnalyzeCircuitsRequest, v1::AnalyzeCircuitsResponse>(
+      std::move(request), std::move(done),
+      [](Stubs& stubs, auto... rest) { stubs.analysis->async()->AnalyzeCircuits(rest...); });
+}
+
+PendingCall Client::TraceStackAsync(v1::TraceStackRequest request, Done<v1::TraceStackResponse> done) const {
+  return RunAsync<v1::TraceStackRequest, v1::TraceStackResponse>(
+      std::move(request), std::move(done),
+      [](Stubs& stubs, auto... rest) { stubs.analysis->async()->TraceStack(rest...); });
 }
 
 absl::StatusOr<v1::ListLayersResponse> Client::ListLayers() const {

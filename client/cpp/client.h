@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -49,6 +50,25 @@ struct ClientOptions {
   std::string token = {};
 };
 
+// A call under way that nobody waits for. Copies are of the same call; letting go of them does not end it.
+class PendingCall {
+ public:
+  class Call {
+   public:
+    virtual ~Call() = default;
+    virtual void Cancel() = 0;
+  };
+  explicit PendingCall(std::weak_ptr<Call> call) : call_(std::move(call)) {}
+
+  // Ends it with CANCELLED, unless it has ended. Thread-safe.
+  void Cancel() const {
+    if (const std::shared_ptr<Call> call = call_.lock()) call->Cancel();
+  }
+
+ private:
+  std::weak_ptr<Call> call_;
+};
+
 // Thread-safe: any number of calls at once.
 class Client {
  public:
@@ -75,6 +95,18 @@ class Client {
   absl::StatusOr<v1::AnalyzeCircuitsResponse> AnalyzeCircuits(const v1::AnalyzeCircuitsRequest& request) const;
   absl::StatusOr<v1::AnalyzeHeadsResponse> AnalyzeHeads(const v1::AnalyzeHeadsRequest& request) const;
 
+  // The calls that compute, without waiting: `done` is called once with what the call of the same name would return, on
+  // a thread of gRPC's that it must not hold up. The client may be destroyed meanwhile.
+  template <typename Response>
+  using Done = std::function<void(absl::StatusOr<Response>)>;
+  PendingCall AttendAsync(v1::AttendRequest request, Done<v1::AttendResponse> done) const;
+  PendingCall CompareAlgorithmsAsync(v1::CompareAlgorithmsRequest request,
+                                     Done<v1::CompareAlgorithmsResponse> done) const;
+  PendingCall AnalyzeHeadsAsync(v1::AnalyzeHeadsRequest request, Done<v1::AnalyzeHeadsResponse> done) const;
+  PendingCall AblateHeadsAsync(v1::AblateHeadsRequest request, Done<v1::AblateHeadsResponse> done) const;
+  PendingCall AnalyzeCircuitsAsync(v1::AnalyzeCircuitsRequest request, Done<v1::AnalyzeCircuitsResponse> done) const;
+  PendingCall TraceStackAsync(v1::TraceStackRequest request, Done<v1::TraceStackResponse> done) const;
+
   // Those of LayerService. With several replicas behind the address each call may reach another, and layers are of one.
   absl::StatusOr<v1::ListLayersResponse> ListLayers() const;
   absl::StatusOr<v1::GetLayerResponse> GetLayer(const v1::GetLayerRequest& request) const;
@@ -92,15 +124,17 @@ class Client {
 
  private:
   struct Stubs;
-  Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs);
+  Client(const ClientOptions& options, std::shared_ptr<Stubs> stubs);
 
   template <typename Response, typename Call>
   absl::StatusOr<Response> RunWithRetries(const Call& call) const;
+  template <typename Request, typename Response, typename Call>
+  PendingCall RunAsync(Request request, Done<Response> done, const Call& call) const;
 
   const absl::Duration deadline_;
   const int max_attempts_;
-  const std::string authorization_;  // empty: none
-  const std::unique_ptr<Stubs> stubs_;
+  const std::string authorization_;     // empty: none
+  const std::shared_ptr<Stubs> stubs_;  // calls under way keep them
 };
 
 }  // namespace headlight::client

@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "client/cpp/errors.h"
 #include "client/cpp/tensors.h"
@@ -200,6 +201,64 @@ TEST(Client, DetailsThatMakeNoSenseAreLeftOut) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_TRUE(DetailsOf(status).reason.empty());
   EXPECT_TRUE(DetailsOf(absl::OkStatus()).reason.empty());
+}
+
+// What an AttendAsync told, once it has.
+class Told {
+ public:
+  Client::Done<v1::AttendResponse> Callback() {
+    return [this](absl::StatusOr<v1::AttendResponse> answer) {
+      answer_ = std::move(answer);
+      told_.Notify();
+    };
+  }
+  const absl::StatusOr<v1::AttendResponse>& answer() {
+    told_.WaitForNotification();
+    return answer_;
+  }
+
+ private:
+  absl::Notification told_;
+  absl::StatusOr<v1::AttendResponse> answer_ = absl::UnknownError("nothing yet");
+};
+
+TEST(Client, AsynchronousCallsRetryAsTheOthersDo) {
+  FakeServer server;
+  Told told, refused;
+  server.FailNext({grpc::StatusCode::RESOURCE_EXHAUSTED, "full"}, "20");
+  server.FailNext({grpc::StatusCode::UNAVAILABLE, "draining"});
+  const auto client = *Client::Create({.address = server.address(), .token = "some-token"});
+  client->AttendAsync(RequestOf(1 << 20), told.Callback());
+  ASSERT_TRUE(told.answer().ok()) << told.answer().status();
+  EXPECT_EQ(told.answer()->output().f32_le().size(), std::size_t{4} << 20);
+  EXPECT_EQ(server.calls(), 3);
+  EXPECT_EQ(server.last_authorization(), std::vector<std::string>{"Bearer some-token"});
+  server.FailNext({grpc::StatusCode::RESOURCE_EXHAUSTED, "too large"});
+  client->AttendAsync(RequestOf(4), refused.Callback());
+  EXPECT_EQ(refused.answer().status().message(), "too large");
+}
+
+TEST(Client, AsynchronousCallsOutliveIt) {
+  FakeServer server;
+  Told told[8];
+  server.FailNext({grpc::StatusCode::RESOURCE_EXHAUSTED, "full"}, "100");
+  auto client = ClientOf(server);
+  for (Told& one : told) client->AttendAsync(RequestOf(4), one.Callback());
+  client.reset();
+  for (Told& one : told) EXPECT_TRUE(one.answer().ok()) << one.answer().status();
+}
+
+TEST(Client, AnAsynchronousCallIsCancelledWhileItWaits) {
+  FakeServer server;
+  Told told;
+  server.FailNext({grpc::StatusCode::RESOURCE_EXHAUSTED, "full"}, "20000");
+  const auto client = ClientOf(server);
+  const PendingCall call = client->AttendAsync(RequestOf(4), told.Callback());
+  while (server.calls() == 0) absl::SleepFor(absl::Milliseconds(1));
+  call.Cancel();
+  call.Cancel();
+  EXPECT_EQ(told.answer().status().code(), absl::StatusCode::kCancelled);
+  call.Cancel();  // of a call that has ended
 }
 
 TEST(Client, NobodyThere) {
