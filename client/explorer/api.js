@@ -31,6 +31,7 @@ let token = '';
 export const setToken = (given) => {
   token = given;
 };
+export const hasToken = () => token !== '';
 
 const watchers = [];
 let underWay = 0;

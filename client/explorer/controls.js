@@ -47,18 +47,22 @@ function bindFiles(update) {
 // Waits until nothing has been typed for a moment.
 function bindFields(form, update) {
   let timer;
-  form.addEventListener('input', (event) => {
-    const { target } = event;
+  let typed;
+  const apply = () => {
+    clearTimeout(timer);
+    const change = typed && changeOf(typed);
+    typed = undefined;
+    if (change) update(change);
+  };
+  form.addEventListener('input', ({ target }) => {
     if (!Object.hasOwn(DEFAULTS, target.name)) return;
     clearTimeout(timer);
-    const typed = ['text', 'number', 'textarea'].includes(target.type);
-    const apply = () => {
-      const change = changeOf(target);
-      if (change) update(change);
-    };
-    if (typed) timer = setTimeout(apply, 350);
+    typed = target;
+    if (['text', 'number', 'textarea'].includes(target.type)) timer = setTimeout(apply, 350);
     else apply();
   });
+  // Whoever leaves a field has typed enough.
+  form.addEventListener('change', apply);
   form.addEventListener('submit', (event) => event.preventDefault());
 }
 

@@ -62,7 +62,8 @@ export function sentence(scene, map, row) {
   const name = scene.rowLabel(row);
   if (best < 0 || (scene.stage === 'weights' && values[best] === 0))
     return { name, verb: 'may look at nothing', best: -1, text: `${name} may look at nothing` };
-  const among = scene.view.keys < scene.keys ? ' of the keys shown' : '';
+  const among =
+    (scene.view.keys < scene.keys ? ' of the keys shown' : '') + (map.head === 'mean' ? ', on average over the heads' : '');
   const verb = scene.stage === 'weights' ? 'attends most to' : 'scores highest with';
   const key = scene.keyLabel(best);
   const value = scene.digits(values[best]);

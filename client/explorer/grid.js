@@ -16,7 +16,7 @@ export class Grid {
   constructor(frame, matrix, { onLight, onLock }) {
     Object.assign(this, { frame, matrix, onLight, onLock });
     this.cell = { row: 0, key: 0 };
-    this.row = frame.querySelector('[role=row]');
+    [this.head, this.row] = frame.querySelectorAll('[role=row]');
     frame.addEventListener('pointerenter', () => {
       this.origin = frame.getBoundingClientRect();
     });
@@ -85,16 +85,20 @@ export class Grid {
     this.onLight(this.cell.row, this.cell.key, true);
   }
 
-  // Only the row and the cell that have the focus are elements; the counts say how many there are.
+  // Only the headers and the cell of what has the focus are elements; the counts say how many there are.
   tell() {
     const { scene, map } = this;
     const { row, key } = this.cell;
-    this.frame.setAttribute('aria-rowcount', map.rows);
-    this.frame.setAttribute('aria-colcount', map.columns);
-    this.row.setAttribute('aria-rowindex', row + 1);
+    this.frame.setAttribute('aria-rowcount', map.rows + 1);
+    this.frame.setAttribute('aria-colcount', map.columns + 1);
+    const [above] = this.head.children;
+    above.setAttribute('aria-colindex', key + 2);
+    above.textContent = scene.keyLabel(key);
+    this.row.setAttribute('aria-rowindex', row + 2);
     const [header, cell] = this.row.children;
     header.textContent = scene.rowLabel(row);
-    cell.setAttribute('aria-colindex', key + 1);
-    cell.textContent = `${scene.rowLabel(row)} to ${scene.keyLabel(key)}: ${scene.digits(map.values[row * map.columns + key])}`;
+    cell.setAttribute('aria-colindex', key + 2);
+    cell.textContent = scene.digits(map.values[row * map.columns + key]);
+    cell.setAttribute('aria-label', `${scene.rowLabel(row)} to ${scene.keyLabel(key)}: ${cell.textContent}`);
   }
 }

@@ -56,13 +56,22 @@ export function showDepths(root, { layers }, chosen) {
   keepFocus(root, () => root.replaceChildren(make('legend', {}, 'Layer'), ...choices));
 }
 
+// The lit row in each of the small pictures; -1: none.
+export function markRow(root, row, rows) {
+  for (const mark of root.querySelectorAll('.mark')) {
+    mark.hidden = row < 0;
+    mark.style.top = `${(row / rows) * 100}%`;
+    mark.style.height = `${100 / rows}%`;
+  }
+}
+
 export function showMultiples(root, scene, heads, onChoose) {
   root.replaceChildren(
     ...heads.map((head) => {
       const button = make(
         'button',
         { type: 'button', class: 'multiple' },
-        thumbnail(head, scene.stage),
+        make('span', { class: 'looks' }, thumbnail(head, scene.stage), make('span', { class: 'mark' })),
         make('span', {}, head.name),
       );
       button.addEventListener('click', () => onChoose(String(head.head)));

@@ -6,7 +6,7 @@ import { bindControls, offerLayers, showControls } from './controls.js';
 import { rowOf, time } from './describe.js';
 import { byId } from './elements.js';
 import { Grid } from './grid.js';
-import { showDepths, showHeads, showMultiples } from './heads.js';
+import { markRow, showDepths, showHeads, showMultiples } from './heads.js';
 import { askServer } from './inputs.js';
 import { Matrix } from './matrix.js';
 import { clearError, showError, watchProgress } from './notice.js';
@@ -75,7 +75,7 @@ function draw() {
   byId('map').hidden = all || state.view === 'words';
   byId('arcs').hidden = all || state.view !== 'words';
   byId('multiples').hidden = !all;
-  if (all) showMultiples(byId('multiples'), scene, heads, (head) => update({ head }));
+  if (all) showMultiples(byId('multiples'), scene, heads, chooseHead);
   else if (state.view === 'words') arcs.show(scene, map);
   else matrix.show(scene, map, { numbers: state.numbers, colours: colours() });
   grid.show(scene, map);
@@ -85,6 +85,16 @@ function draw() {
   showLegend();
   showComputed();
   rest();
+}
+
+function chooseHead(head) {
+  update({ head });
+  focusPicture();
+}
+
+function focusPicture() {
+  const [shown] = ['map', 'arcs', 'multiples'].map(byId).filter((part) => !part.hidden);
+  (shown.querySelector('button') ?? shown).focus();
 }
 
 function showLegend() {
@@ -109,7 +119,8 @@ function showComputed() {
 
 // What is lit while nothing is pointed at: the locked row. Until somebody points at one, a row explains the first picture.
 function rest() {
-  light(page.pointed ? -1 : (page.scene.tokens?.indexOf('it') ?? -1));
+  const { scene, pointed } = page;
+  light(pointed || scene.long ? -1 : (scene.tokens?.indexOf('it') ?? -1));
 }
 
 function point(row, key, aloud) {
@@ -125,6 +136,7 @@ function light(row, key = -1, aloud = false) {
   const values = row >= 0 ? rowOf(page.map, row) : undefined;
   if (!byId('map').hidden) matrix.light(lit);
   if (!byId('arcs').hidden) arcs.light(lit);
+  if (!byId('multiples').hidden) markRow(byId('multiples'), row, page.map.rows);
   strip.light(page.scene.stage === 'weights' ? values : undefined, lit);
   showReading(page, lit, aloud);
 }
@@ -160,7 +172,13 @@ function update(change, anew = false) {
   return page.scene && refreshParts(page, parts);
 }
 
+// Not to the fragment #map, which would be taken for a link to the first picture.
+document.querySelector('.skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  focusPicture();
+});
 window.addEventListener('hashchange', () => {
+  if (location.hash && !location.hash.includes('=')) return; // no link of ours
   page.state = fromFragment(location.hash);
   showControls(page);
   unfoldParts(page);

@@ -67,7 +67,8 @@ export class Matrix {
   }
 
   get sums() {
-    return this.scene.stage === 'weights' && this.words && this.scene.exact;
+    const { stage, exact, view, keys } = this.scene;
+    return stage === 'weights' && this.words && exact && view.keys === keys;
   }
 
   draw() {
@@ -135,15 +136,17 @@ export class Matrix {
   }
 
   drawNumbers(context) {
-    if (this.cell.width < 22) return;
+    const texts = Array.from(this.map.values, (value) => (Number.isFinite(value) ? this.scene.digits(value) : '–∞'));
+    const size = Math.min(12, (1.6 * this.cell.width) / Math.max(...texts.map(({ length }) => length)));
+    if (size < 7) return;
     context.textAlign = 'center';
-    context.font = `${Math.min(12, this.cell.width / 2.6)}px system-ui, sans-serif`;
+    context.font = `${size}px system-ui, sans-serif`;
     this.map.values.forEach((value, i) => {
       const finite = Number.isFinite(value);
       context.fillStyle = finite ? inkOn(indexOf(value, this.range.low, this.range.high)) : this.colours.soft;
       const x = this.box.left + ((i % this.map.columns) + 0.5) * this.cell.width;
       const y = this.box.top + (Math.floor(i / this.map.columns) + 0.5) * this.cell.height;
-      context.fillText(finite ? value.toFixed(2) : '–∞', x, y);
+      context.fillText(texts[i], x, y);
     });
   }
 

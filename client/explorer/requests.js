@@ -53,25 +53,28 @@ export function gains(state, input) {
   return off.length ? { headGains: Array.from({ length: input.heads }, (_, head) => (off.includes(head) ? 0 : 1)) } : {};
 }
 
+// Then heads come one by one, and one can zoom.
+export const isLong = (state, { rows, keys }) => state.source === 'long' || Math.max(rows, keys) > MAX_SIDE;
+
 // The part of the map that is looked at: first row, rows, first key, keys.
 export function viewOf(state, rows, keys) {
   const given = state.zoom.split(',').map(Number);
   const whole = { row: 0, rows, key: 0, keys };
+  if (!isLong(state, { rows, keys })) return whole;
   if (given.length !== 4 || given.some((n) => !Number.isInteger(n) || n < 0)) return whole;
   const [row, height, key, width] = given;
   if (height < 1 || width < 1 || row + height > rows || key + width > keys) return whole;
   return { row, rows: height, key, keys: width };
 }
 
-// Then heads come one by one, and one can zoom.
-export const isLong = (state, { rows, keys }) => state.source === 'long' || Math.max(rows, keys) > MAX_SIDE;
-
 export function mapsOf(state, input) {
   const view = viewOf(state, input.rows, input.keys);
   const exact = view.rows <= MAX_SIDE && view.keys <= MAX_SIDE;
   const one = isLong(state, input) && /^\d+$/.test(state.head) && Number(state.head) < input.heads;
   const side = one ? MAX_SIDE : POOLED_ALL;
-  const pooled = { rows: Math.min(side, view.rows), columns: Math.min(side, view.keys), reducer: 'POOL_REDUCER_MAX' };
+  // The mean over heads of largest values would be nobody's largest.
+  const reducer = state.head === 'mean' ? 'POOL_REDUCER_MEAN' : 'POOL_REDUCER_MAX';
+  const pooled = { rows: Math.min(side, view.rows), columns: Math.min(side, view.keys), reducer };
   return {
     heads: one ? [Number(state.head)] : [],
     rows: [{ begin: String(view.row), end: String(view.row + view.rows) }],

@@ -89,6 +89,9 @@ export async function askScene(state, signal) {
     return end - begin > 1 ? `${name(begin)}–${name(end - 1)}` : name(begin);
   };
   const name = label(scene.tokens);
+  // The first token of a row of cells, and the token's name.
+  scene.tokenOf = (cell) => view.row + Math.floor((cell * view.rows) / heads[0].rows);
+  scene.tokenLabel = name;
   scene.rowLabel = place(view.row, view.rows, heads[0].rows, name);
   scene.keyLabel = place(view.key, view.keys, heads[0].columns, scene.input?.queryKeyValue ? label() : name);
   scene.digits = scene.stage === 'weights' && scene.keys > FEW ? fineDigits : digits;

@@ -1,16 +1,25 @@
-// The present request as something to paste into a terminal.
+// The present request as something to paste into a terminal. A token is named, never shown.
 
-import { procedure } from './api.js';
+import { hasToken, procedure } from './api.js';
 
-const GRPC = '127.0.0.1:50051'; // the server's default; a page cannot know where gRPC listens
+// Where gRPC listens by default; a page cannot know of another port.
+const grpc = () => `${location.hostname}:50051`;
+const isSecure = () => location.protocol === 'https:';
+const HINT = '# The token of the server stands in the environment, as HEADLIGHT_TOKEN.\n';
+const HEADER = `-H "authorization: Bearer $HEADLIGHT_TOKEN" `;
+const header = () => (hasToken() ? HEADER : '');
+const hint = () => (hasToken() ? HINT : '');
 
-const curl = (method, request) => `curl ${location.origin}/${procedure(method)} \\
+const curl = (method, request) => `${hint()}curl ${location.origin}/${procedure(method)} ${header()}\\
   -H 'content-type: application/json' -H 'connect-protocol-version: 1' --data-binary @- <<'REQUEST'
 ${JSON.stringify(request)}
 REQUEST
 `;
 
-const grpcurl = (method, request) => `grpcurl -plaintext -d @ ${GRPC} ${procedure(method)} <<'REQUEST'
+const grpcurl = (
+  method,
+  request,
+) => `${hint()}grpcurl ${isSecure() ? '' : '-plaintext '}${header()}-max-msg-sz 268435456 -d @ ${grpc()} ${procedure(method)} <<'REQUEST'
 ${JSON.stringify(request)}
 REQUEST
 `;
@@ -19,14 +28,17 @@ function python(method, request) {
   const [service] = procedure(method).split('/');
   const name = service.split('.').at(-1);
   const module = name.replace(/Service$/, '').toLowerCase();
-  return `import grpc
+  const credentials = isSecure() ? ', grpc.ssl_channel_credentials()' : '';
+  const metadata = hasToken() ? ', metadata=[("authorization", f"Bearer {os.environ[\'HEADLIGHT_TOKEN\']}")]' : '';
+  return `${hint()}${hasToken() ? 'import os\n\n' : ''}import grpc
 from google.protobuf import json_format
 from headlight.v1 import ${module}_service_pb2 as pb
 from headlight.v1 import ${module}_service_pb2_grpc as rpc
 
 request = json_format.Parse(${JSON.stringify(JSON.stringify(request))}, pb.${method}Request())
-answer = rpc.${name}Stub(grpc.insecure_channel("${GRPC}")).${method}(request)
-print(answer)
+limits = [("grpc.max_receive_message_length", -1)]  # gRPC's own is 4 MiB
+channel = grpc.${isSecure() ? 'secure' : 'insecure'}_channel("${grpc()}"${credentials}, options=limits)
+print(rpc.${name}Stub(channel).${method}(request${metadata}))
 `;
 }
 

@@ -17,7 +17,7 @@ const STEPS = [
 let step = 0;
 
 async function askRow({ state, scene, map }, row, signal) {
-  const begin = scene.view.row + row;
+  const begin = scene.tokenOf(row);
   const rows = [{ begin: String(begin), end: String(begin + 1) }];
   const head = typeof map.head === 'number' ? map.head : 0;
   const maps = ['scaled', 'biased', 'weights'].map((stage) => ({ heads: [head], rows, full: {}, stage: STAGES[stage] }));
@@ -54,9 +54,9 @@ function finding(steps, keys, scene) {
 }
 
 export async function showSoftmax(body, page, signal) {
-  const { scene, state } = page;
+  const { scene, state, map, lit } = page;
   if (scene.trace) throw new Error('The trace of a stack has weights alone. Choose another source to see scores.');
-  const row = Math.min(Math.max(state.row, 0), scene.view.rows - 1);
+  const row = Math.min(Math.max(state.row >= 0 ? state.row : lit.row, 0), map.rows - 1);
   const { head, steps } = await askRow(page, row, signal);
   const keys = topKeys(steps[3], SHOWN);
   if (steps[3].length <= SHOWN) keys.splice(0, keys.length, ...topKeys(steps[3], SHOWN).sort((a, b) => a - b));
@@ -76,7 +76,12 @@ export async function showSoftmax(body, page, signal) {
     found.textContent = finding(steps, best, scene);
   };
   slider.addEventListener('input', draw);
-  const who = `Row “${scene.rowLabel(row)}” of ${scene.heads[head]?.name ?? `head ${head}`}${state.row < 0 ? '. Lock another row by clicking it.' : ''}`;
+  const name = scene.tokenLabel(scene.tokenOf(row));
+  const who = [
+    `Row “${name}”${name === scene.rowLabel(row) ? '' : `, the first of ${scene.rowLabel(row)},`} of ${scene.heads[head]?.name ?? `head ${head}`}`,
+    ...(typeof map.head === 'number' ? [] : ['Choose one head to walk through its row']),
+    ...(state.row < 0 ? ['Lock another row by clicking it'] : []),
+  ].join('. ');
   body.replaceChildren(make('p', {}, who), slider, title, words, list, found);
   if (steps[3].length > SHOWN) body.append(make('p', { class: 'hint' }, `The ${SHOWN} largest of ${steps[3].length} keys.`));
   draw();

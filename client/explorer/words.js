@@ -74,7 +74,25 @@ export class Arcs {
     const index = (event) => Number(event.target.closest?.('[data-row]')?.dataset.row ?? -1);
     root.addEventListener('pointerover', (event) => index(event) >= 0 && onLight(index(event)));
     root.addEventListener('click', (event) => index(event) >= 0 && onLock(index(event)));
+    root.addEventListener('keydown', (event) => this.arcs && this.press(event, onLight, onLock));
     this.pen = document.createElement('canvas').getContext('2d');
+  }
+
+  press(event, onLight, onLock) {
+    const last = this.map.rows - 1;
+    const row = {
+      ArrowLeft: this.row - 1,
+      ArrowUp: this.row - 1,
+      ArrowRight: this.row + 1,
+      ArrowDown: this.row + 1,
+      Home: 0,
+      End: last,
+    }[event.key];
+    if (event.key === 'Escape') onLock(-1);
+    else if (event.key === 'Enter' || event.key === ' ') onLock(this.row);
+    else if (row === undefined) return;
+    else onLight(Math.max(0, Math.min(last, row)), -1, true);
+    event.preventDefault();
   }
 
   // Where the words stand; arcs are drawn by light().
@@ -127,6 +145,7 @@ export class Arcs {
 
   light(lit) {
     if (!this.arcs) return;
+    this.row = lit.row;
     this.arcs.replaceChildren();
     this.texts.forEach((text, row) => text.classList.toggle('lit', row === lit.row));
     if (lit.row < 0 || lit.row >= this.map.rows) return;

@@ -31,15 +31,17 @@ export class Zoom {
   }
 
   show(scene) {
-    byId('zoom').hidden = !scene.long || this.page.state.head === 'all';
+    byId('zoom').hidden = !scene.long;
     this.frame.classList.remove('zoomed');
     if (!scene.long) return;
     const { view, exact } = scene;
     this.view = { ...view };
     this.frame.classList.toggle('zoomed', !this.isWhole);
+    const { rows, columns } = scene.heads[0];
+    const [of, weights] = this.page.state.head === 'mean' ? ['mean', ' of each head'] : ['largest', ''];
     const cells = exact
       ? 'exact weights'
-      : `pooled, each cell the largest of ${Math.round((view.rows * view.keys) / (scene.heads[0].rows * scene.heads[0].columns))}`;
+      : `pooled to ${rows} × ${columns}, each cell the ${of} of ${Math.round((view.rows * view.keys) / (rows * columns))} weights${weights}`;
     byId('zoom-words').textContent =
       `rows ${view.row}–${view.row + view.rows - 1}, keys ${view.key}–${view.key + view.keys - 1}: ${cells}`;
   }
@@ -104,10 +106,11 @@ export class Zoom {
     view.row = bounded(view.row, 0, rows - view.rows);
     view.key = bounded(view.key, 0, keys - view.keys);
     this.view = view;
-    this.asked ??= requestAnimationFrame(() => {
-      this.asked = undefined;
-      this.matrix.stretch(this.view);
-    });
+    if (!this.frame.hidden)
+      this.asked ??= requestAnimationFrame(() => {
+        this.asked = undefined;
+        this.matrix.stretch(this.view);
+      });
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.settle(), PAUSE);
   }
@@ -121,6 +124,6 @@ export class Zoom {
     const zoom = [...side(this.view.row, this.view.rows, rows), ...side(this.view.key, this.view.keys, keys)].join(',');
     const { view } = this.page.scene;
     if (zoom !== [view.row, view.rows, view.key, view.keys].join(',')) this.update({ zoom, row: -1 });
-    else this.matrix.draw();
+    else if (!this.frame.hidden) this.matrix.draw();
   }
 }

@@ -1,6 +1,7 @@
 """What is taken along is whole: pictures decode, drawings parse, numbers add up, code runs."""
 
 import json
+import os
 import re
 import struct
 import subprocess
@@ -87,7 +88,24 @@ def test_grpcurls_request_is_one_of_the_contract(open_page, fragment, kind):
     text = code(open_page(fragment), "grpcurl")
     request = json_format.Parse(re.search(r"^\{.*\}$", text, re.M)[0], kind())
     assert json.loads(json_format.MessageToJson(request))
-    assert text.startswith("grpcurl -plaintext -d @ ")
+    assert text.startswith("grpcurl -plaintext -max-msg-sz ")
+
+
+def test_code_for_a_server_with_tokens_names_where_the_token_stands(open_page, start, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-some-length-0123456789\n")
+    page = open_page("", web=start("--threads=1", f"--auth-token-file={tokens}").web, expected=("401",), ready=False)
+    page.fill("#error input", "a-token-of-some-length-0123456789")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#picture:not([hidden]):not(.stale)")
+    for what in ("curl", "grpcurl", "python"):
+        text = code(page, what)
+        assert "HEADLIGHT_TOKEN" in text and "Bearer" in text and "a-token" not in text
+    environment = {**os.environ, "HEADLIGHT_TOKEN": "a-token-of-some-length-0123456789"}
+    ran = subprocess.run(
+        ["sh", "-c", code(page, "curl")], env=environment, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert json.loads(ran.stdout)["maps"]
 
 
 def test_the_link_is_copied(open_page):

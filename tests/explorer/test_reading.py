@@ -38,8 +38,8 @@ def test_the_keyboard_alone_does_the_same(page):
     expect(page.locator("#line")).to_have_text(SAID)
     expect(page.locator("#live")).to_have_text(f"{SAID}; cat: 0.00")
     assert lit_row(page) == IT
-    expect(page.locator("#map [role=row]")).to_have_attribute("aria-rowindex", str(IT + 1))
-    expect(page.locator("#cell")).to_have_attribute("aria-colindex", "2")
+    expect(page.locator("#map [role=row]").last).to_have_attribute("aria-rowindex", str(IT + 2))
+    expect(page.locator("#cell")).to_have_attribute("aria-colindex", "3")
     page.keyboard.press("Enter")
     assert "row=7" in page.url
     page.keyboard.press("Escape")
@@ -119,3 +119,57 @@ def test_the_first_picture_explains_itself_until_somebody_points(page):
     page.mouse.move(*cell(page, 1, 2))
     page.mouse.move(5, 5)
     expect(page.locator("#line")).to_have_text("Point at a row, or tap it.")
+
+
+def test_the_skip_link_moves_the_focus_and_keeps_what_is_shown(open_page):
+    page = open_page("#source=text&text=a+b+c+d&head=2")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "map"
+    assert "text=a+b+c+d" in page.url
+    page.evaluate("location.hash = 'nowhere'")
+    page.wait_for_timeout(100)
+    expect(page.locator("[name=text]")).to_have_value("a b c d")
+
+
+def test_what_was_typed_stays_when_another_control_is_used_at_once(open_page):
+    page = open_page("#source=text")
+    page.locator("[name=text]").press("Control+a")
+    page.keyboard.type("one two three two")
+    page.check("[name=stage][value=scaled]", force=True)
+    page.wait_for_selector("#picture:not(.stale)")
+    expect(page.locator("[name=text]")).to_have_value("one two three two")
+    assert "text=one+two+three+two" in page.url and "stage=scaled" in page.url
+
+
+def test_the_mean_says_that_it_is_one_and_lights_every_small_picture(open_page):
+    page = open_page("#head=all")
+    expect(page.locator("#line")).to_contain_text("on average over the heads")
+    assert page.locator("#multiples .mark:not([hidden])").count() == 3
+    page.locator("#multiples button").nth(1).press("Enter")
+    assert page.evaluate("document.activeElement.id") == "map"
+
+
+def test_a_zoom_of_what_is_shown_whole_is_no_zoom(open_page):
+    page = open_page("#zoom=0,2,0,2")
+    expect(page.locator("#line")).to_have_text(SAID)
+
+
+def test_arrows_go_from_word_to_word_in_the_word_view(open_page):
+    page = open_page("#view=words")
+    page.locator("#arcs").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#live")).to_have_text(re.compile("^The attends most to"))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert "row=1" in page.url
+
+
+def test_the_cell_that_has_the_focus_is_named_with_its_headers(page):
+    page.locator("#map").focus()
+    page.keyboard.press("Control+Home")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#map").get_attribute("aria-activedescendant") == "cell"
+    expect(page.locator("#cell")).to_have_attribute("aria-label", re.compile("^The to cat: "))
+    expect(page.locator("#map [role=columnheader]")).to_have_text("cat")
+    expect(page.locator("#map [role=rowheader]")).to_have_text("The")

@@ -109,3 +109,23 @@ def test_words_sent_in_another_order_come_back_with_their_rows(open_page):
         for other in set(keys):
             assert own[keys.index(other)] == pytest.approx(now[shuffled.index(other)], abs=1e-6)
     assert re.search(r"\d", line(page)) is None
+
+
+def test_the_mean_of_a_pooled_map_is_the_mean_of_the_heads(open_page, attention):
+    page = open_page("#source=long&tokens=2048&head=mean")
+    expect(page.locator("#zoom-words")).to_contain_text("each cell the mean of 64 weights of each head")
+    shown = numbers(page)[2]
+    request = pb.AttendRequest()
+    problem = {"seededEmbeddings": {"seed": 1, "tokens": 2048, "width": 64}, "seededWeights": {"seed": 1}}
+    pooled = {"rows": 256, "columns": 256, "reducer": "POOL_REDUCER_MEAN"}
+    json_format.ParseDict(
+        {"selfAttention": problem, "options": {"queryHeads": 4}, "outputs": {"maps": [{"pooled": pooled}]}}, request
+    )
+    maps = [floats(one.weights) for one in attention.Attend(request).maps]
+    np.testing.assert_allclose(shown, np.mean(maps, axis=0), rtol=1e-5, atol=1e-9)
+
+
+def test_the_softmax_of_a_pooled_row_is_that_of_its_first_token(open_page):
+    page = open_page("#source=long&tokens=2048&open=softmax&row=300")
+    panel = page.locator("[data-part=softmax]")
+    expect(panel).to_contain_text("Row “t1200”, the first of t1200–t1203,")
