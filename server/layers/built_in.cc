@@ -28,8 +28,8 @@ namespace headlight {
 const LayerFile& InductionStack() {
   static const LayerFile& file = *new LayerFile([] {
     // NOLINTNEXTLINE(clang-analyzer-security.PointerSub): both ends of one array, which the assembler makes.
-    const absl::string_view bytes(headlight_induction_begin,
-                                  static_cast<std::size_t>(headlight_induction_end - headlight_induction_begin));
+    const auto size = static_cast<std::size_t>(headlight_induction_end - headlight_induction_begin);
+    const absl::string_view bytes(headlight_induction_begin, size);
     return LoadLayers(bytes, {"induction", LayerOrigin::kBuiltIn, {}}, Limits(), NoBudget).value();
   }());
   return file;
