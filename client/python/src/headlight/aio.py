@@ -229,7 +229,9 @@ class AsyncClient:
         requests = analyses.upload_requests(file, name, options)
         timeout = Attempts(self._options, deadline).timeout()
         try:
-            return answer_of(self.layers.UploadLayer(requests, timeout=timeout, metadata=self._options.call_metadata()))
+            return answer_of(
+                await self.layers.UploadLayer(requests, timeout=timeout, metadata=self._options.call_metadata())
+            )
         except grpc.RpcError as cause:
             raise error_of(cause) from cause
 

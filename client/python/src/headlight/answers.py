@@ -38,7 +38,9 @@ class Answer:
         self.message = message
 
     def __getattr__(self, name: str) -> Any:
-        field = None if name.startswith("_") else self.message.DESCRIPTOR.fields_by_name.get(name)
+        if name.startswith("_") or name == "message":  # asked of one that copy or pickle has not filled yet
+            raise AttributeError(name)
+        field = self.message.DESCRIPTOR.fields_by_name.get(name)
         if field is None:
             raise AttributeError(f"{self.message.DESCRIPTOR.name} has no field {name!r}")
         value = self._read(field)

@@ -110,9 +110,11 @@ def scaled_dot_product_attention(
     the call failed.
     """
     _check(query, key, value, attn_mask, dropout_p, is_causal)
+    device = query.device
+    query, key, value = (tensor.detach().cpu() for tensor in (query, key, value))
     leading, key_leading = _leading(query, key, value, enable_gqa)
     parts = [_batches(query, leading), _batches(key, key_leading), _batches(value, key_leading)]
-    mask = None if attn_mask is None else _mask(attn_mask, leading, key.size(-2))
+    mask = None if attn_mask is None else _mask(attn_mask.detach().cpu(), leading, key.size(-2))
     keywords: AttendKeywords = {"maps": need_weights}
     if is_causal:
         keywords["causal"] = "top_left"
@@ -125,9 +127,9 @@ def scaled_dot_product_attention(
             keywords["mask"] = mask[some] if mask.dim() == 4 else mask
         answers.append(_attend(client or default_client(), QueryKeyValue(*(part[some] for part in parts)), keywords))
     output = torch.cat([output for output, _ in answers])
-    output = output.reshape(*leading, *output.shape[-2:]).to(query.device)
+    output = output.reshape(*leading, *output.shape[-2:]).to(device)
     if not need_weights:
         return output
     weights = torch.cat([weights for _, weights in answers])
-    weights = weights.reshape(*leading, *weights.shape[-2:]).to(query.device)
+    weights = weights.reshape(*leading, *weights.shape[-2:]).to(device)
     return output, weights.mean(-3) if average_attn_weights and len(leading) > 1 else weights
