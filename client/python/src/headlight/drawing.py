@@ -25,7 +25,8 @@ _STYLE = """<style>
 .headlight input:focus-visible+label{outline:2px solid #1d4ed8}
 .headlight figure{display:none;margin:6px 0;overflow:auto}
 .headlight table{border-collapse:collapse}.headlight th{font-weight:normal;padding:0 4px;white-space:pre}
-.headlight tbody th{text-align:right}.headlight thead th span{writing-mode:vertical-rl}
+.headlight tbody th{text-align:right}.headlight thead th{padding:0;vertical-align:bottom}
+.headlight thead th span{writing-mode:vertical-rl}
 .headlight td{width:14px;min-width:14px;height:14px;padding:0;border:1px solid #8883}
 .headlight td{background:rgba(29,78,216,var(--w))}
 .headlight tr:hover th,.headlight td:hover{outline:1px solid currentColor}
@@ -85,7 +86,8 @@ def _table(figure: Figure) -> str:
 
 def _caption(figure: Figure) -> str:
     height, width = figure.cells.shape
-    text = f"{figure.title}: rows look at columns"
+    largest = figure.cells.max(initial=0, where=np.isfinite(figure.cells))
+    text = f"{figure.title}: rows look at columns, darkest {largest:.3g}"
     if max(height, width) > MOST_CELLS:
         text += f"; {height} × {width} weights, a cell is the largest of its block"
     return f"<figcaption>{html.escape(text)}</figcaption>"
