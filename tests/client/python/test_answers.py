@@ -55,7 +55,11 @@ def test_html(demo) -> None:
     assert "url(" not in page.text[0] and "@import" not in page.text[0]
     switches, figures = page.of("input"), page.of("figure")
     assert [one["type"] for one in switches] == ["radio"] * 3
-    assert len({one["name"] for one in switches}) == 1 and ["checked" in one for one in switches] == [True, False, False]
+    assert len({one["name"] for one in switches}) == 1 and ["checked" in one for one in switches] == [
+        True,
+        False,
+        False,
+    ]
     for switch, label, figure in zip(switches, page.of("label"), figures, strict=True):
         assert switch["id"] == label["for"] == figure["class"]
         assert f"#{switch['id']}:checked~.{figure['class']}{{display:block}}" in page.text[0]

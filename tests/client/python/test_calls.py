@@ -31,7 +31,9 @@ def expected(given: list[np.ndarray], **keywords) -> reference.Expected:
 def test_attend(client, rng) -> None:
     """All that can come back, as the oracle has it."""
     given = heads(rng)
-    answer = client.attend(*given, causal="top_left", maps=[2, 0], log_sum_exp=True, head_statistics=True, verify_rows=3)
+    answer = client.attend(
+        *given, causal="top_left", maps=[2, 0], log_sum_exp=True, head_statistics=True, verify_rows=3
+    )
     want = expected(given, causal="top_left")
     reference.assert_close(answer.output, want.output)
     reference.assert_close(answer.log_sum_exp, want.log_sum_exp)
@@ -72,7 +74,9 @@ def test_embeddings_through_matrices(client, rng) -> None:
     keywords = {"query_heads": 2, "position": headlight.learned(table), "query_offset": 1}
     answer = client.attend_embeddings(embeddings, layer, context=context, **keywords)
     request = attention_pb.AttendRequest()
-    want = reference.attend(requests.fill_request(request, requests.SelfAttention(embeddings, layer, context), keywords))
+    want = reference.attend(
+        requests.fill_request(request, requests.SelfAttention(embeddings, layer, context), keywords)
+    )
     reference.assert_close(answer.output, want.output, times=4)
 
 
@@ -82,6 +86,16 @@ def test_seeds(client) -> None:
     answer = client.attend_embeddings(source.embeddings, source.layer, **keywords)
     want = reference.attend(requests.fill_request(attention_pb.AttendRequest(), source, keywords))
     reference.assert_close(answer.output, want.output, times=4)
+
+
+def test_numbers_of_numpy(client, rng) -> None:
+    """Keywords take numpy's own numbers and arrays."""
+    given = heads(rng)
+    keywords = {"causal": np.int64(1), "scale": np.float32(0.5), "sinks": np.zeros(4, np.float32),
+                "query_heads": np.int32(4), "key_lengths": np.array([5]), "maps": np.arange(2)}  # fmt: skip
+    answer = client.attend(*given, **keywords)
+    assert len(answer.maps) == 2 and answer.execution.scale == 0.5
+    reference.assert_close(answer.output, expected(given, **{**keywords, "maps": False}).output)
 
 
 @pytest.mark.parametrize("form", [headlight.top_keys(2), headlight.pooled(2, 3, "max"), "column_sums", "full"], ids=str)
@@ -155,7 +169,10 @@ def test_layers(client, tmp_path) -> None:
     first = client.upload_layer(file, "python", query_heads=2)
     assert not first.known and first.layers[0].origin == "upload"
     assert client.upload_layer(file.read_bytes(), "python", query_heads=2).known
-    assert client.upload_layer(io.BytesIO(file.read_bytes()), "python", query_heads=2).id == first.id
+    opened = io.BytesIO(file.read_bytes())
+    assert client.upload_layer(opened, "python", query_heads=2).id == first.id and not opened.closed
+    with pytest.raises(FileNotFoundError):
+        client.upload_layer(tmp_path / "missing", "python")
     with pytest.raises(headlight.AlreadyExistsError):
         client.upload_layer(file, "python", query_heads=4)
     assert client.prune_layer("python", [0], "python-small").kept_heads == [1]

@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from headlight import errors
 from headlight.v1 import attention_service_pb2 as attention_pb
 from headlight.v1 import attention_service_pb2_grpc as attention_grpc
-from server_process import Server, free_port
+from server_process import Server, free_port, wait_until
 
 StatusCode = grpc.StatusCode
 QUERY = np.ones((1, 2, 3, 4), np.float32)
@@ -32,7 +32,8 @@ class Failing(attention_grpc.AttentionServiceServicer):
         self.calls: list[dict[str, str]] = []
 
     def Attend(self, request, context):  # noqa: N802
-        self.calls.append({key: value for key, value in context.invocation_metadata()})
+        self.calls.append(dict(context.invocation_metadata()))
+        self.seconds = context.time_remaining()
         if self.failures:
             code, trailers = self.failures.popleft()
             context.set_trailing_metadata(trailers)
@@ -145,6 +146,34 @@ def test_tls(tmp_path, connect) -> None:
                 connect(guarded.address, tls=wrong, max_attempts=1, deadline=5)
     finally:
         guarded.close()
+
+
+@BOTH
+def test_every_call_has_a_deadline(failing, attend) -> None:
+    """A minute, unless the client says otherwise."""
+    attend(failing)
+    assert 50 < failing.seconds < 62  # gRPC rounds it on the wire
+    attend(failing, deadline=9)
+    assert 5 < failing.seconds < 10
+
+
+def test_replicas(server) -> None:
+    """Calls go to both in turn, and none fails when one of them drains."""
+    other = Server("--threads=1")
+    calls = lambda one: one.metrics().value("grpc_server_handled_total", grpc_method="GetServerInfo")  # noqa: E731
+    try:
+        before = calls(server)
+        with headlight.Client(f"ipv4:{server.address},{other.address}") as client:
+            wait_until(lambda: client.get_server_info() and calls(other) > 0 and calls(server) > before)
+            for _ in range(20):
+                client.get_server_info()
+            assert calls(server) - before >= 10 and calls(other) >= 10
+            other.terminate()
+            for _ in range(50):
+                client.attend(QUERY, QUERY, QUERY)
+            assert other.wait() == 0
+    finally:
+        other.close()
 
 
 @BOTH

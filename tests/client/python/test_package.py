@@ -56,7 +56,9 @@ NEWEST = Runtime("newest")
 
 
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HEADLIGHT", "VIRTUAL"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HEADLIGHT", "VIRTUAL"))
+    }
 
 
 def run_program(python: Path | str, address: str, **extra: str) -> list[str]:
@@ -81,8 +83,10 @@ def test_wheel(wheel, server, tmp_path) -> None:
     assert {name for name in names if not name.startswith(info)} == expected
     assert {"headlight/py.typed", "headlight/v1/attention_service_pb2.pyi"} <= names
     assert "Requires-Python: >=3.10" in metadata and "Requires-Dist: protobuf<8,>=4.21.1" in metadata
-    where, version, _ = run_program(sys.executable, server.address, PYTHONPATH=str(tmp_path))
-    assert where.startswith(str(tmp_path)) and version == headlight.__version__
+    for implementation in ("upb", "python"):
+        extra = {"PYTHONPATH": str(tmp_path), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation}
+        where, version, _ = run_program(sys.executable, server.address, **extra)
+        assert where.startswith(str(tmp_path)) and version == headlight.__version__
 
 
 def test_sdist_is_whole(tmp_path) -> None:
@@ -147,7 +151,7 @@ def test_notebook(wheel, server, tmp_path) -> None:
 
 @LONG
 def test_types(wheel, tmp_path) -> None:
-    """A type checker sees methods, keywords and answers of the installed wheel, and finds wrong ones."""
+    """A type checker sees methods, keywords and answers of the installed wheel, finds wrong ones, and none in itself."""
     python = make_environment(tmp_path / "venv", str(wheel), "mypy==2.4.1")
     program = tmp_path / "program.py"
     program.write_text(
@@ -162,3 +166,8 @@ def test_types(wheel, tmp_path) -> None:
     assert ended.stdout.count(" error: ") == 2, ended.stdout
     assert "numpy.ndarray" in ended.stdout and 'Unexpected keyword argument "quary_heads"' in ended.stdout
     assert ":6: error" in ended.stdout and ":7: error" in ended.stdout
+    sources = sorted(path for path in (PACKAGE / "src/headlight").glob("*.py"))
+    flags = ["--ignore-missing-imports", "--follow-imports=silent"]
+    ended = subprocess.run([python, "-m", "mypy", *flags, *sources], capture_output=True, text=True, timeout=300,
+                           cwd=tmp_path)  # fmt: skip
+    assert ended.returncode == 0, ended.stdout

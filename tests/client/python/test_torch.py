@@ -58,7 +58,9 @@ def test_leading_axes(client, shapes) -> None:
     assert_same(client, *(torch.randn(shape) for shape in shapes), scale=0.7)
 
 
-@pytest.mark.parametrize("shape", [(4, 5), (4, 1), (1, 5), (3, 4, 5), (2, 1, 4, 5), (2, 3, 1, 5), (1, 1, 4, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(4, 5), (4, 1), (1, 5), (3, 4, 5), (2, 1, 4, 5), (2, 3, 1, 5), (1, 1, 4, 1)], ids=str
+)
 @pytest.mark.parametrize("boolean", [True, False], ids=["bool", "float"])
 def test_masks(client, shape, boolean) -> None:
     mask = torch.randn(shape)
@@ -96,7 +98,10 @@ def test_weights_as_multihead_attention_gives_them(client) -> None:
     module = torch.nn.MultiheadAttention(12, 3, bias=False, batch_first=True).eval()
     x = torch.randn(2, 5, 12)
     with torch.no_grad():
-        q, k, v = (part.unflatten(-1, (3, 4)).transpose(1, 2) for part in functional.linear(x, module.in_proj_weight).chunk(3, -1))
+        q, k, v = (
+            part.unflatten(-1, (3, 4)).transpose(1, 2)
+            for part in functional.linear(x, module.in_proj_weight).chunk(3, -1)
+        )
         for average in (True, False):
             output, weights = scaled_dot_product_attention(
                 q, k, v, client=client, need_weights=True, average_attn_weights=average

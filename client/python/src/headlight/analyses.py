@@ -173,19 +173,28 @@ def prune_layer_request(
 
 
 def upload_requests(file: File, name: str, keywords: UploadKeywords) -> Iterator[layer_pb.UploadLayerRequest]:
-    """The messages of an upload: a header, then a path's, a file's or the given bytes. OSError: it cannot be read."""
+    """The messages of an upload: a header, then a path's, a file's or the given bytes. OSError: it cannot be read.
+
+    A file that the caller opened is read from where it stands, and left open.
+    """
     check_keywords(keywords, UploadKeywords)
+    header = layer_pb.UploadLayerHeader(name=name, **keywords)
+    if isinstance(file, bytes):
+        header.total_bytes = len(file)
+        return _parts(header, io.BytesIO(file))
     if isinstance(file, (str, os.PathLike)):
-        file = Path(file).open("rb")
-        size = os.fstat(file.fileno()).st_size
-    else:
-        size = len(file) if isinstance(file, bytes) else 0
-        file = io.BytesIO(file) if isinstance(file, bytes) else file
-    return _upload(file, layer_pb.UploadLayerHeader(name=name, total_bytes=size, **keywords))
+        opened = Path(file).open("rb")
+        header.total_bytes = os.fstat(opened.fileno()).st_size
+        return _closing(opened, _parts(header, opened))
+    return _parts(header, file)
 
 
-def _upload(file: BinaryIO, header: layer_pb.UploadLayerHeader) -> Iterator[layer_pb.UploadLayerRequest]:
-    with file:
-        yield layer_pb.UploadLayerRequest(header=header)
-        while chunk := file.read(CHUNK_BYTES):
-            yield layer_pb.UploadLayerRequest(chunk=chunk)
+def _parts(header: layer_pb.UploadLayerHeader, file: BinaryIO) -> Iterator[layer_pb.UploadLayerRequest]:
+    yield layer_pb.UploadLayerRequest(header=header)
+    while chunk := file.read(CHUNK_BYTES):
+        yield layer_pb.UploadLayerRequest(chunk=chunk)
+
+
+def _closing(opened: BinaryIO, parts: Iterator[layer_pb.UploadLayerRequest]) -> Iterator[layer_pb.UploadLayerRequest]:
+    with opened:
+        yield from parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -42,7 +42,7 @@ class Options:
     spread_over_replicas: bool = True
     tls: Tls | None = None  # None: the connection is not encrypted
     token: str = ""  # goes with every call as "authorization: Bearer TOKEN"
-    metadata: Iterable[tuple[str, str]] = ()  # goes with every call, too
+    metadata: Sequence[tuple[str, str]] = ()  # goes with every call, too
 
     def __post_init__(self) -> None:
         if not self.deadline > 0:
@@ -102,7 +102,7 @@ class OptionKeywords(TypedDict, total=False):
     spread_over_replicas: bool
     tls: Tls | None
     token: str
-    metadata: Iterable[tuple[str, str]]
+    metadata: Sequence[tuple[str, str]]
 
 
 class Attempts:

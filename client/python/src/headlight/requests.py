@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict, TypeVar
 
+import numpy as np
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
@@ -199,7 +200,7 @@ def _maps(asked: Maps) -> list[outputs_pb.WeightMaps]:
 def _mask(keywords: Mapping[str, Any]) -> options_pb.Mask:
     mask = options_pb.Mask(key_lengths=keywords.get("key_lengths", ()))
     causal, window = keywords.get("causal"), keywords.get("window")
-    if isinstance(causal, bool):
+    if isinstance(causal, (bool, np.bool_)):
         raise ValueError("causal is an alignment, top_left or bottom_right, because systems disagree; or an offset")
     if isinstance(causal, str):
         mask.causal.alignment = enum_number(options_pb.CausalAlignment, causal)

@@ -14,7 +14,7 @@ from headlight.v1 import tensor_pb2 as pb
 try:
     import ml_dtypes
 except ImportError:  # an optional package: without it bfloat16 comes back as float32
-    ml_dtypes = None
+    ml_dtypes = None  # type: ignore[assignment]
 
 # What stands for a tensor in a call: anything with __array__ or __dlpack__, nested lists, or the message itself.
 ArrayLike = Any

@@ -104,8 +104,8 @@ def scaled_dot_product_attention(
     """torch.nn.functional.scaled_dot_product_attention on a server: the same arguments, the same answer.
 
     The output has the query's dtype (float32, float16 or bfloat16) and device. A row that may see nothing gives zeros.
-    With need_weights: (output, weights), as torch.nn.MultiheadAttention gives them: [..., L, S], the mean over the heads,
-    or [..., heads, L, S] with average_attn_weights=False. There are no gradients and no dropout.
+    With need_weights: (output, weights), as torch.nn.MultiheadAttention gives them: [..., L, S], the mean over heads, or
+    [..., heads, L, S] with average_attn_weights=False. There are no gradients and no dropout.
     ValueError, TypeError, RuntimeError: arguments that PyTorch would refuse, or that headlight has not. HeadlightError:
     the call failed.
     """
