@@ -1,6 +1,8 @@
-"""docs/clients.md: its service config, options and retry in Python, as they stand there; the server fails on purpose."""
+"""docs/clients.md: its service config, options and retry in Python, as they stand there, against a server that fails on
+purpose; and the Python package's example."""
 
 import json
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from rpc_errors import failure_of
 from server_process import ROOT, Server
-from test_readme import BLOCK, DEFAULT_ADDRESS
+from test_readme import BLOCK, DEFAULT_ADDRESS, run
 from wire import service_grpc, service_pb, tensor
 
 StatusCode = grpc.StatusCode
@@ -142,3 +144,14 @@ def test_a_policy_with_full_in_it_would_retry_without_pushback(client, failing) 
     failing.failures.append((FULL, ""))
     client(failing.address, json.dumps(config))["attend"](LARGE, timeout=20)
     assert failing.calls == 2
+
+
+def test_the_python_package(server: Server, tmp_path: Path) -> None:
+    """In a process of its own: the package has the contract's messages, as these tests have."""
+    code = block("package")
+    assert DEFAULT_ADDRESS in code
+    program = code.replace(DEFAULT_ADDRESS, server.address)
+    output = run([sys.executable, "-c", program], tmp_path, PYTHONPATH=str(ROOT / "client/python/src"))
+    assert "float32 (128, 128) flash" in output and "     it |░░░░░░█░░░|" in output
+    assert "['options.head_size']" in output and "4 answers" in output
+    assert (tmp_path / "attention.html").stat().st_size > 0

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import stubs
 from server_process import CLI, README_EXAMPLE, ROOT, Server
 
 README = (ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else ""
@@ -65,7 +64,7 @@ def test_python(server: Server, tmp_path: Path, example: Example) -> None:
     assert DEFAULT_ADDRESS in example.code
     script = tmp_path / "example.py"
     script.write_text(example.code.replace(DEFAULT_ADDRESS, server.address), encoding="utf-8")
-    output = run([sys.executable, str(script)], tmp_path, PYTHONPATH=str(stubs.FOLDER))
+    output = run([sys.executable, str(script)], tmp_path, PYTHONPATH=str(ROOT / "client/python/src"))
     assert output
     assert_shows(output, example)
 

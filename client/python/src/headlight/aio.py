@@ -1,0 +1,254 @@
+"""The client for asyncio: the twin of client.py, method by method."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from headlight import analyses
+from headlight.answers import Answer, Attention, Trace, answer_of, label
+from headlight.channel import DEFAULT_ADDRESS, Attempts, Options
+from headlight.errors import error_of
+from headlight.requests import Embeddings, Layer, QueryKeyValue, SelfAttention, fill_request, plan_request
+from headlight.tensors import ArrayLike, Spec
+from headlight.v1 import attention_service_pb2 as attention_pb
+from headlight.v1 import layer_service_pb2 as layer_pb
+from headlight.v1.analysis_service_pb2_grpc import AnalysisServiceStub
+from headlight.v1.attention_service_pb2_grpc import AttentionServiceStub
+from headlight.v1.layer_service_pb2_grpc import LayerServiceStub
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from headlight.analyses import CircuitsKeywords, File, PruneKeywords, TraceKeywords, UploadKeywords
+    from headlight.channel import OptionKeywords
+    from headlight.requests import AttendKeywords, AttentionKeywords
+
+Response = TypeVar("Response", bound=Message)
+
+
+class AsyncClient:
+    """A connection to a server, from "HOST:PORT", "unix:PATH" or "dns:///NAME:PORT".
+
+    For one event loop: make it there. Options are those of `headlight.Options`. Every call takes a `deadline`, too, in
+    seconds. Keywords are the contract's fields, which `AttentionKeywords` and `AttendKeywords` list. Calls raise
+    HeadlightError; answers have the contract's fields, with numpy arrays for tensors (`headlight.Answer`).
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[OptionKeywords]) -> None:
+        """Does not connect yet; the first call does."""
+        self._options = Options(**options)
+        arguments = self._options.channel_arguments()
+        if self._options.tls is None:
+            self.channel = grpc.aio.insecure_channel(address, arguments)
+        else:
+            self.channel = grpc.aio.secure_channel(address, self._options.tls.credentials(), arguments)
+        self.attention = AttentionServiceStub(self.channel)
+        self.analysis = AnalysisServiceStub(self.channel)
+        self.layers = LayerServiceStub(self.channel)
+
+    async def close(self) -> None:
+        """Ends the connection, and calls that are under way."""
+        await self.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def call(
+        self, method: Callable[..., Awaitable[Response]], request: Message, *, deadline: float | None = None
+    ) -> Response:
+        """Any unary call of the stubs, by message: client.call(client.attention.Attend, request)."""
+        attempts = Attempts(self._options, deadline)
+        while True:
+            try:
+                return await method(request, timeout=attempts.timeout(), metadata=self._options.call_metadata())
+            except grpc.RpcError as cause:
+                error = error_of(cause)
+                wait = attempts.wait_after(error)
+                if wait is None:
+                    raise error from cause
+            await asyncio.sleep(wait)
+
+    async def attend(
+        self,
+        query: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        *,
+        tokens: str | Iterable[str] = (),
+        deadline: float | None = None,
+        **options: Unpack[AttendKeywords],
+    ) -> Attention:
+        """Attention of Q, K and V: [B, H, T, D], [B, T, H x D] or [T, H x D]. `tokens` label the rows."""
+        request = fill_request(attention_pb.AttendRequest(), QueryKeyValue(query, key, value), options, tokens)
+        return label(answer_of(await self.call(self.attention.Attend, request, deadline=deadline)), request)
+
+    async def attend_embeddings(
+        self,
+        embeddings: Embeddings,
+        layer: Layer,
+        *,
+        context: ArrayLike | None = None,
+        tokens: str | Iterable[str] = (),
+        deadline: float | None = None,
+        **options: Unpack[AttendKeywords],
+    ) -> Attention:
+        """Attention of embeddings [T, E] or [B, T, E] through a layer: a name, LayerWeights or SeededWeights."""
+        request = fill_request(attention_pb.AttendRequest(), SelfAttention(embeddings, layer, context), options, tokens)
+        return label(answer_of(await self.call(self.attention.Attend, request, deadline=deadline)), request)
+
+    async def plan(
+        self,
+        query: ArrayLike | Spec,
+        key: ArrayLike | Spec,
+        value: ArrayLike | Spec,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[AttendKeywords],
+    ) -> Answer:
+        """What attend() would compute and take, by shapes alone. What is beyond a limit stands in `violations`."""
+        request = plan_request(QueryKeyValue(query, key, value), options)
+        return answer_of(await self.call(self.attention.PlanAttention, request, deadline=deadline))
+
+    async def plan_embeddings(
+        self,
+        embeddings: Embeddings | Spec,
+        layer: Layer,
+        *,
+        context: ArrayLike | Spec | None = None,
+        deadline: float | None = None,
+        **options: Unpack[AttendKeywords],
+    ) -> Answer:
+        """What attend_embeddings() would compute and take."""
+        request = plan_request(SelfAttention(embeddings, layer, context), options)
+        return answer_of(await self.call(self.attention.PlanAttention, request, deadline=deadline))
+
+    async def compare(
+        self,
+        query: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[AttendKeywords],
+    ) -> Answer:
+        """Naive, flash and a double-precision reference on one input, and how far apart they are."""
+        request = fill_request(attention_pb.CompareAlgorithmsRequest(), QueryKeyValue(query, key, value), options)
+        return answer_of(await self.call(self.attention.CompareAlgorithms, request, deadline=deadline))
+
+    async def compare_embeddings(
+        self,
+        embeddings: Embeddings,
+        layer: Layer,
+        *,
+        context: ArrayLike | None = None,
+        deadline: float | None = None,
+        **options: Unpack[AttendKeywords],
+    ) -> Answer:
+        """The same of embeddings through a layer."""
+        request = fill_request(
+            attention_pb.CompareAlgorithmsRequest(), SelfAttention(embeddings, layer, context), options
+        )
+        return answer_of(await self.call(self.attention.CompareAlgorithms, request, deadline=deadline))
+
+    async def get_demo(self, *, deadline: float | None = None) -> Answer:
+        """The sentence of the built-in layer "demo": `layer`, `tokens`, `embeddings`."""
+        return answer_of(await self.call(self.attention.GetDemo, attention_pb.GetDemoRequest(), deadline=deadline))
+
+    async def get_server_info(self, *, deadline: float | None = None) -> Answer:
+        """What the server is, and every limit it holds."""
+        request = attention_pb.GetServerInfoRequest()
+        return answer_of(await self.call(self.attention.GetServerInfo, request, deadline=deadline))
+
+    async def analyze_heads(
+        self,
+        sequences: Iterable[ArrayLike | analyses.HeadSequence],
+        layer: Layer,
+        *,
+        cluster_distance: float | None = None,
+        deadline: float | None = None,
+        **options: Unpack[AttentionKeywords],
+    ) -> Answer:
+        """What a layer's heads do on texts [T, E], in numbers and in words."""
+        request = analyses.analyze_heads_request(sequences, layer, cluster_distance, options)
+        return answer_of(await self.call(self.analysis.AnalyzeHeads, request, deadline=deadline))
+
+    async def ablate_heads(
+        self,
+        embeddings: ArrayLike,
+        layer: Layer,
+        heads: Iterable[int] = (),
+        *,
+        mode: Literal["zero", "mean"],
+        deadline: float | None = None,
+        **options: Unpack[AttentionKeywords],
+    ) -> Answer:
+        """A layer's output without some heads, what each head's loss changes, and which are redundant."""
+        request = analyses.ablate_heads_request(embeddings, layer, heads, mode, options)
+        return answer_of(await self.call(self.analysis.AblateHeads, request, deadline=deadline))
+
+    async def analyze_circuits(
+        self, layer: str, *, deadline: float | None = None, **options: Unpack[CircuitsKeywords]
+    ) -> Answer:
+        """The query-key and output-value circuits of a named layer's heads."""
+        request = analyses.analyze_circuits_request(layer, options)
+        return answer_of(await self.call(self.analysis.AnalyzeCircuits, request, deadline=deadline))
+
+    async def trace_stack(
+        self,
+        stack: str,
+        tokens: str | Iterable[str] = (),
+        *,
+        deadline: float | None = None,
+        **options: Unpack[TraceKeywords],
+    ) -> Trace:
+        """Runs a stack over a text: its maps, its bets on the next token, and what each head adds to one."""
+        request = analyses.trace_stack_request(stack, tokens, options)
+        return answer_of(await self.call(self.analysis.TraceStack, request, deadline=deadline))
+
+    async def list_layers(self, *, deadline: float | None = None) -> Answer:
+        """Every layer and stack, by name."""
+        return answer_of(await self.call(self.layers.ListLayers, layer_pb.ListLayersRequest(), deadline=deadline))
+
+    async def get_layer(self, name: str, *, include_weights: bool = False, deadline: float | None = None) -> Answer:
+        """One layer or stack, with a layer's matrices if asked."""
+        request = layer_pb.GetLayerRequest(name=name, include_weights=include_weights)
+        return answer_of(await self.call(self.layers.GetLayer, request, deadline=deadline))
+
+    async def upload_layer(
+        self, file: File, name: str, *, deadline: float | None = None, **options: Unpack[UploadKeywords]
+    ) -> Answer:
+        """Sends a safetensors file: its path, an open one, or its bytes. Tried again by gRPC alone."""
+        requests = analyses.upload_requests(file, name, options)
+        timeout = Attempts(self._options, deadline).timeout()
+        try:
+            return answer_of(
+                await self.layers.UploadLayer(requests, timeout=timeout, metadata=self._options.call_metadata())
+            )
+        except grpc.RpcError as cause:
+            raise error_of(cause) from cause
+
+    async def prune_layer(
+        self,
+        layer: str,
+        heads: Iterable[int],
+        name: str,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[PruneKeywords],
+    ) -> Answer:
+        """Saves a layer from which heads are really removed."""
+        request = analyses.prune_layer_request(layer, heads, name, options)
+        return answer_of(await self.call(self.layers.PruneLayer, request, deadline=deadline))
+
+    async def delete_layer(self, name: str, *, deadline: float | None = None) -> Answer:
+        """Forgets what a file brought."""
+        request = layer_pb.DeleteLayerRequest(name=name)
+        return answer_of(await self.call(self.layers.DeleteLayer, request, deadline=deadline))

@@ -1,0 +1,126 @@
+"""How a server is called: what both clients share. docs/clients.md says why."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import grpc
+
+from headlight.errors import HeadlightError
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+_SERVICES = ("AttentionService", "AnalysisService", "LayerService")
+_MOST_ATTEMPTS = 5  # gRPC takes no more
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A connection with TLS, 1.2 or newer. All in PEM form."""
+
+    roots: bytes | None = None  # who may have signed the server's certificate; None: whom gRPC trusts
+    certificate_chain: bytes | None = None  # the client's own, where the server asks for one; with its key
+    private_key: bytes | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """As gRPC takes them."""
+        return grpc.ssl_channel_credentials(self.roots, self.private_key, self.certificate_chain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Of a client. ValueError: one that is out of its range."""
+
+    deadline: float = 60.0  # seconds for a call, all its attempts and the waiting between them; math.inf: none
+    max_attempts: int = 4  # how often a call is tried at most: 1 (no retry) to 5
+    max_message_bytes: int = 256 << 20  # of an answer; a request that is larger is sent, but not kept for a retry
+    # Turn by turn to every address of the name that says it is serving; otherwise to the first that answers.
+    spread_over_replicas: bool = True
+    tls: Tls | None = None  # None: the connection is not encrypted
+    token: str = ""  # goes with every call as "authorization: Bearer TOKEN"
+    metadata: Sequence[tuple[str, str]] = ()  # goes with every call, too
+
+    def __post_init__(self) -> None:
+        if not self.deadline > 0:
+            raise ValueError("the deadline is not above 0")
+        if not 1 <= self.max_attempts <= _MOST_ATTEMPTS:
+            raise ValueError(f"max_attempts is not from 1 to {_MOST_ATTEMPTS}")
+        if self.max_message_bytes < 1:
+            raise ValueError("max_message_bytes is not above 0")
+        if self.tls is not None and (self.tls.certificate_chain is None) != (self.tls.private_key is None):
+            raise ValueError("a client's certificate and its key go together")
+        if not all("!" <= character <= "~" for character in self.token):
+            raise ValueError("the token has a character that is not printable ASCII")
+
+    def service_config(self) -> str:
+        """Retries, and who is called."""
+        retry = {
+            # A policy for fewer than 2 attempts is none to gRPC, even where retries are off.
+            "maxAttempts": max(self.max_attempts, 2),
+            "initialBackoff": "0.1s",
+            "maxBackoff": "1s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        names = [{"service": f"headlight.v1.{service}"} for service in _SERVICES]
+        config: dict[str, object] = {
+            "methodConfig": [{"name": names, "retryPolicy": retry}],
+            "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+        }
+        if self.spread_over_replicas:
+            config["loadBalancingConfig"] = [{"round_robin": {}}]
+            config["healthCheckConfig"] = {"serviceName": "headlight.v1.AttentionService"}
+        return json.dumps(config)
+
+    def channel_arguments(self) -> list[tuple[str, object]]:
+        """As gRPC takes them."""
+        return [
+            ("grpc.service_config", self.service_config()),
+            ("grpc.enable_retries", int(self.max_attempts > 1)),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.per_rpc_retry_buffer_size", self.max_message_bytes),
+            ("grpc.dns_min_time_between_resolutions_ms", 1000),
+        ]
+
+    def call_metadata(self) -> list[tuple[str, str]]:
+        """What goes with every call."""
+        authorization = [("authorization", f"Bearer {self.token}")] if self.token else []
+        return [*authorization, *self.metadata]
+
+
+class OptionKeywords(TypedDict, total=False):
+    """The fields of Options, for type checkers."""
+
+    deadline: float
+    max_attempts: int
+    max_message_bytes: int
+    spread_over_replicas: bool
+    tls: Tls | None
+    token: str
+    metadata: Sequence[tuple[str, str]]
+
+
+class Attempts:
+    """The attempts of one call. gRPC itself sees to UNAVAILABLE; RESOURCE_EXHAUSTED is tried again here, and only where
+    the server said when to come back, because a message that is too large carries the same code."""
+
+    def __init__(self, options: Options, deadline: float | None) -> None:
+        self._end = time.monotonic() + (options.deadline if deadline is None else deadline)
+        self._left = options.max_attempts
+
+    def timeout(self) -> float | None:
+        """Seconds that are left; None: no bound."""
+        return None if math.isinf(self._end) else max(self._end - time.monotonic(), 0)
+
+    def wait_after(self, error: HeadlightError) -> float | None:
+        """Seconds before the next attempt; None: there is none."""
+        self._left -= 1
+        wait = error.retry_after if error.code == grpc.StatusCode.RESOURCE_EXHAUSTED else None
+        if wait is None or self._left == 0 or time.monotonic() + wait >= self._end:
+            return None
+        return wait

@@ -1,0 +1,250 @@
+"""Failures: of a real server, and of one that fails on purpose."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import headlight
+import numpy as np
+import pytest
+from certificates import Authority
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from headlight import errors
+from headlight.v1 import attention_service_pb2 as attention_pb
+from headlight.v1 import attention_service_pb2_grpc as attention_grpc
+from server_process import Server, free_port, wait_until
+
+StatusCode = grpc.StatusCode
+QUERY = np.ones((1, 2, 3, 4), np.float32)
+LARGE = np.ones((1, 16, 512, 128), np.float32)  # 4 MiB: beyond gRPC's own limits
+
+
+class Failing(attention_grpc.AttentionServiceServicer):
+    """Fails with these codes and trailers one after the other; then sends the query back."""
+
+    def __init__(self) -> None:
+        self.failures: deque[tuple[StatusCode, list[tuple[str, str | bytes]]]] = deque()
+        self.calls: list[dict[str, str]] = []
+
+    def Attend(self, request, context):  # noqa: N802
+        self.calls.append(dict(context.invocation_metadata()))
+        self.seconds = context.time_remaining()
+        if self.failures:
+            code, trailers = self.failures.popleft()
+            context.set_trailing_metadata(trailers)
+            context.abort(code, "not now")
+        return attention_pb.AttendResponse(output=request.query_key_value.query)
+
+
+@pytest.fixture
+def failing() -> Iterator[Failing]:
+    service = Failing()
+    running = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
+    attention_grpc.add_AttentionServiceServicer_to_server(service, running)
+    service.address = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
+    running.start()
+    yield service
+    running.stop(None).wait()
+
+
+def attend(service: Failing, query: np.ndarray = QUERY, **options) -> headlight.Attention:
+    with headlight.Client(service.address, spread_over_replicas=False, **options) as client:
+        return client.attend(query, query, query)
+
+
+async def attend_async(service: Failing, query: np.ndarray = QUERY, **options) -> headlight.Attention:
+    async with headlight.AsyncClient(service.address, spread_over_replicas=False, **options) as client:
+        return await client.attend(query, query, query)
+
+
+def attend_by_asyncio(*arguments, **options) -> headlight.Attention:
+    return asyncio.run(attend_async(*arguments, **options))
+
+
+def call_server_info(address: str, **options) -> headlight.Answer:
+    with headlight.Client(address, **options) as client:
+        return client.get_server_info()
+
+
+def call_server_info_by_asyncio(address: str, **options) -> headlight.Answer:
+    async def run() -> headlight.Answer:
+        async with headlight.AsyncClient(address, **options) as client:
+            return await client.get_server_info()
+
+    return asyncio.run(run())
+
+
+BOTH = pytest.mark.parametrize("attend", [attend, attend_by_asyncio], ids=["client", "asyncio"])
+PUSHBACK = "grpc-retry-pushback-ms"
+
+
+def test_violations(client) -> None:
+    with pytest.raises(headlight.InvalidArgumentError) as caught:
+        client.attend(QUERY, QUERY, QUERY[:, :, :2], head_size=9)
+    error = caught.value
+    assert [one.field for one in error.violations] == ["options.head_size", "query_key_value.value.shape"]
+    assert "expected [1, 2, 3, Dv]" in error.violations[1].description and error.violations[0].reason == ""
+    assert (error.code, error.reason, error.domain) == (StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "headlight.v1")
+    assert error.metadata["violations"] == "2" and error.retry_after is None
+    assert isinstance(error, ValueError) and isinstance(error.__cause__, grpc.RpcError)
+    assert "query_key_value.value.shape" in str(error)
+
+
+def test_request_id(server) -> None:
+    """That of the call in the server's log, or the caller's own."""
+    with headlight.Client(server.address, metadata=[("x-request-id", "mine")]) as client:
+        with pytest.raises(headlight.NotFoundError) as caught:
+            client.get_layer("nobody")
+    assert caught.value.request_id == "mine"
+
+
+def test_deadline(client) -> None:
+    """It can be met by no means, or the server says at once how long it would take."""
+    with pytest.raises(TimeoutError) as caught:
+        client.attend(LARGE, LARGE, LARGE, deadline=1e-4)
+    assert isinstance(caught.value, headlight.DeadlineExceededError)
+
+
+def test_nobody_there() -> None:
+    with headlight.Client(f"127.0.0.1:{free_port()}", max_attempts=1, deadline=5) as client:
+        with pytest.raises(headlight.UnavailableError) as caught:
+            client.get_server_info()
+    assert caught.value.reason == "" and caught.value.request_id == ""
+
+
+def test_token(tmp_path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("s" * 32)
+    guarded = Server(f"--auth-token-file={tokens}")
+    try:
+        with headlight.Client(guarded.address) as client, pytest.raises(headlight.UnauthenticatedError):
+            client.attend(QUERY, QUERY, QUERY)
+        with headlight.Client(guarded.address, token="s" * 32) as client:
+            assert client.attend(QUERY, QUERY, QUERY).output.shape == QUERY.shape
+    finally:
+        guarded.close()
+
+
+@pytest.mark.parametrize("connect", [call_server_info, call_server_info_by_asyncio], ids=["client", "asyncio"])
+def test_tls(tmp_path, connect) -> None:
+    """Both sides with a certificate; not without the client's, and not to a server that somebody else signed."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue().write("server")
+    guarded = Server(f"--tls-certificate={certificate}", f"--tls-key={key}", f"--tls-client-ca={authority.path}")
+    own, roots = authority.issue("caller"), authority.path.read_bytes()
+    stranger = Authority(tmp_path, "stranger").path.read_bytes()
+    try:
+        tls = headlight.Tls(roots, own.certificate_pem, own.key_pem)
+        assert connect(guarded.address, tls=tls).version == headlight.__version__
+        for wrong in (headlight.Tls(roots), headlight.Tls(stranger, own.certificate_pem, own.key_pem)):
+            with pytest.raises(headlight.HeadlightError):
+                connect(guarded.address, tls=wrong, max_attempts=1, deadline=5)
+    finally:
+        guarded.close()
+
+
+@BOTH
+def test_every_call_has_a_deadline(failing, attend) -> None:
+    """A minute, unless the client says otherwise."""
+    attend(failing)
+    assert 50 < failing.seconds < 62  # gRPC rounds it on the wire
+    attend(failing, deadline=9)
+    assert 5 < failing.seconds < 10
+
+
+def test_replicas(server) -> None:
+    """Calls go to both in turn, and none fails when one of them drains."""
+    other = Server("--threads=1")
+    calls = lambda one: one.metrics().value("grpc_server_handled_total", grpc_method="GetServerInfo")  # noqa: E731
+    try:
+        before = calls(server)
+        with headlight.Client(f"ipv4:{server.address},{other.address}") as client:
+            wait_until(lambda: client.get_server_info() and calls(other) > 0 and calls(server) > before)
+            for _ in range(20):
+                client.get_server_info()
+            assert calls(server) - before >= 10 and calls(other) >= 10
+            other.terminate()
+            for _ in range(50):
+                client.attend(QUERY, QUERY, QUERY)
+            assert other.wait() == 0
+    finally:
+        other.close()
+
+
+@BOTH
+def test_unavailable_is_retried_by_grpc(failing, attend) -> None:
+    """With a message beyond gRPC's own limits."""
+    failing.failures.extend([(StatusCode.UNAVAILABLE, [(PUSHBACK, "1")])] * 3)
+    assert np.array_equal(attend(failing, LARGE).output, LARGE)
+    assert len(failing.calls) == 4
+
+
+@BOTH
+def test_full_is_retried_when_the_server_says_so(failing, attend) -> None:
+    failing.failures.extend([(StatusCode.RESOURCE_EXHAUSTED, [(PUSHBACK, "150")])])
+    began = time.monotonic()
+    assert np.array_equal(attend(failing, token="t", metadata=[("own", "1")]).output, QUERY)
+    assert time.monotonic() - began >= 0.15
+    assert [(call["authorization"], call["own"]) for call in failing.calls] == [("Bearer t", "1")] * 2
+
+
+@BOTH
+@pytest.mark.parametrize(("trailers", "options"), [
+    ([], {}), ([(PUSHBACK, "-1")], {}), ([(PUSHBACK, "60000")], {"deadline": 20}), ([(PUSHBACK, "1")], {"max_attempts": 1}),
+])  # fmt: skip
+def test_full_is_not_retried_otherwise(failing, attend, trailers, options) -> None:
+    """Nor beyond the deadline."""
+    failing.failures.append((StatusCode.RESOURCE_EXHAUSTED, trailers))
+    with pytest.raises(headlight.ResourceExhaustedError) as caught:
+        attend(failing, **options)
+    assert len(failing.calls) == 1
+    assert (caught.value.retry_after is None) == (trailers in ([], [(PUSHBACK, "-1")]))
+
+
+def test_it_gives_up(failing) -> None:
+    failing.failures.extend([(StatusCode.RESOURCE_EXHAUSTED, [(PUSHBACK, "1")])] * 9)
+    with pytest.raises(headlight.ResourceExhaustedError):
+        attend(failing, max_attempts=3, deadline=math.inf)
+    assert len(failing.calls) == 3
+
+
+def test_details(failing) -> None:
+    """All that a status can carry; what is unknown is passed over."""
+    details = [
+        error_details_pb2.ErrorInfo(reason="SERVER_OVERLOADED", domain="headlight.v1", metadata={"cause": "wait"}),
+        error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1, nanos=500_000_000)),
+        error_details_pb2.Help(),
+    ]
+    status = status_pb2.Status(code=StatusCode.RESOURCE_EXHAUSTED.value[0])
+    for detail in details:
+        status.details.append(any_pb2.Any())
+        status.details[-1].Pack(detail)
+    failing.failures.append((StatusCode.RESOURCE_EXHAUSTED, [("grpc-status-details-bin", status.SerializeToString())]))
+    with pytest.raises(headlight.ResourceExhaustedError) as caught:
+        attend(failing, deadline=1)
+    error = caught.value
+    assert (error.reason, error.metadata, error.retry_after) == ("SERVER_OVERLOADED", {"cause": "wait"}, 1.5)
+    assert str(error) == "SERVER_OVERLOADED: not now (come back in 1.5 s)"
+
+
+@pytest.mark.parametrize("code", [code for code in StatusCode if code != StatusCode.OK], ids=lambda code: code.name)
+def test_every_code_has_a_class(failing, code) -> None:
+    failing.failures.extend([(code, [])] * 4)
+    with pytest.raises(headlight.HeadlightError) as caught:
+        attend(failing, max_attempts=1)
+    assert caught.value.code == code and caught.value.message == "not now"
+    assert (type(caught.value) is errors.HeadlightError) == (code not in errors._CLASSES)
+
+
+@pytest.mark.parametrize("options", [{"deadline": 0}, {"max_attempts": 6}, {"max_message_bytes": 0}, {"token": "a b"},
+                                     {"tls": headlight.Tls(private_key=b"key")}])  # fmt: skip
+def test_options_out_of_range(options) -> None:
+    with pytest.raises(ValueError):
+        headlight.Client(**options)
+    with pytest.raises(TypeError):
+        headlight.Client(deadlin=1)
