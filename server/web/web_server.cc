@@ -1,5 +1,6 @@
 #include "server/web/web_server.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
@@ -31,15 +32,27 @@ constexpr std::int64_t kMostPreflight = 7200;  // seconds that a browser may rem
 // The connection that this thread serves.
 thread_local Connection* current = nullptr;
 
+// Newer versions of the library keep headers of one name in an order that is turned around.
+bool TurnsAround() {
+  static const bool turns = [] {
+    httplib::Headers headers;
+    for (const char* value : {"first", "second"}) headers.emplace("name", value);
+    return headers.begin()->second == "second";
+  }();
+  return turns;
+}
+
 ConnectHead HeadOf(const Request& request) {
   ConnectHead head{request.path, {}, -1};
   for (const auto& [name, value] : request.headers) head.headers.emplace_back(absl::AsciiStrToLower(name), value);
+  if (TurnsAround()) std::reverse(head.headers.begin(), head.headers.end());
   head.length = FramingOf(head.headers).length;
   return head;
 }
 
 void Fill(WebAnswer answer, Response& response) {
   response.status = answer.status;
+  if (TurnsAround()) std::reverse(answer.headers.begin(), answer.headers.end());
   for (const auto& [name, value] : answer.headers) response.set_header(name.c_str(), value);
   if (!answer.type.empty()) response.set_header("Content-Type", answer.type);
   response.body = std::move(answer.body);
