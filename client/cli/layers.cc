@@ -236,7 +236,7 @@ ExitCode RunPrune(const Session& session, const LayerFlags& flags) {
 }
 
 void AddName(CLI::App& app, LayerFlags& flags, const char* description) {
-  app.add_option("name", flags.name, description)->required()->type_name("NAME");
+  app.add_option("layer", flags.name, description)->required()->type_name("NAME");
 }
 
 void AddUpload(CLI::App& layers, Session& session, const std::shared_ptr<LayerFlags>& flags) {

@@ -56,7 +56,11 @@ async function failure(response) {
   const text = await response.text();
   try {
     const { code, message, details } = JSON.parse(text);
-    if (code) return new CallError(code, message ?? '', details);
+    if (code) {
+      const error = new CallError(code, message ?? '', details);
+      error.retryDelay ||= response.headers.get('retry-after') ?? '';
+      return error;
+    }
   } catch {
     // Not of the protocol: a proxy's page, or nothing.
   }

@@ -31,13 +31,14 @@ function bindFiles(update) {
     field.addEventListener('change', async () => {
       const { file: name } = field.dataset;
       const [chosen] = field.files;
+      const words = byId(name === 'table' ? 'table-words' : 'file-words');
       delete files[name];
-      byId('file-words').textContent = '';
+      words.textContent = '';
       try {
         if (chosen) files[name] = readNpy(await chosen.arrayBuffer());
-        if (chosen) byId('file-words').textContent = `${chosen.name}: [${files[name].shape.join(', ')}]`;
+        if (chosen) words.textContent = `${chosen.name}: [${files[name].shape.join(', ')}]`;
       } catch (error) {
-        byId('file-words').textContent = `${chosen.name} ${error.message}`;
+        words.textContent = `${chosen.name} ${error.message}`;
       }
       update({ row: -1 }, true);
     });
@@ -102,4 +103,6 @@ export function showControls({ state }) {
   // A stack's trace has weights alone.
   for (const stage of document.querySelectorAll('#stages input'))
     stage.disabled = state.source === 'stack' && stage.value !== 'weights';
+  byId('stage-words').hidden = state.source !== 'stack';
+  document.querySelector('[name=numbers]').parentElement.hidden = state.view === 'words';
 }

@@ -21,6 +21,9 @@ import { Zoom } from './zoom.js';
 // Which experiments follow what is only drawn.
 const SHOWN_BY = { softmax: ['row', 'head'], swap: ['aim', 'cargo'], compare: ['lengths'] };
 
+// What the browser's way back goes through.
+const STEPS = ['source', 'layer', 'head', 'depth', 'stage', 'view', 'position'];
+
 const page = {
   state: fromFragment(location.hash),
   scene: undefined,
@@ -43,12 +46,12 @@ async function load() {
     offerLayers(page, await askServer(signal));
     const scene = await askScene(state, signal);
     page.scene = scene;
-    clearError(byId('error'));
     byId('picture').hidden = false;
     byId('picture').classList.remove('stale');
     strip.show(scene);
     if (state.source === 'stack' && state.depth < 0) chooseBest(scene);
     draw();
+    clearError(byId('error'), focusPicture);
     lookFurther();
     refreshParts(page);
   } catch (error) {
@@ -119,8 +122,9 @@ function showComputed() {
 
 // What is lit while nothing is pointed at: the locked row. Until somebody points at one, a row explains the first picture.
 function rest() {
-  const { scene, pointed } = page;
-  light(pointed || scene.long ? -1 : (scene.tokens?.indexOf('it') ?? -1));
+  const { scene, pointed, state } = page;
+  const row = pointed || scene.long ? -1 : (scene.tokens?.indexOf('it') ?? -1);
+  light(state.view === 'words' && row < 0 ? 0 : row);
 }
 
 function point(row, key, aloud) {
@@ -163,7 +167,8 @@ async function lookFurther() {
 function update(change, anew = false) {
   const before = page.state;
   page.state = { ...before, ...change };
-  history.replaceState(null, '', toFragment(page.state) || location.pathname);
+  const step = STEPS.some((name) => before[name] !== page.state[name]) ? 'pushState' : 'replaceState';
+  history[step](null, '', toFragment(page.state) || location.pathname);
   showControls(page);
   if (anew || asksAnew(before, page.state, page.scene?.long)) return load();
   draw();

@@ -24,6 +24,7 @@ function violations(error) {
 
 function tokenForm(retry) {
   const input = make('input', { type: 'password', autocomplete: 'off', id: 'token', required: '' });
+  input.addEventListener('input', () => input.setCustomValidity(''));
   const form = make(
     'form',
     { class: 'token' },
@@ -34,20 +35,38 @@ function tokenForm(retry) {
   form.append(make('p', { class: 'hint' }, 'Sent as “Authorization: Bearer”. Kept in memory only.'));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    setToken(input.value);
-    retry();
+    const token = input.value.trim();
+    if (/^[!-~]+$/.test(token)) {
+      setToken(token);
+      retry();
+    } else {
+      input.setCustomValidity('A token has letters, digits and signs of ASCII alone.');
+      input.reportValidity();
+    }
   });
   return form;
+}
+
+// Too many bytes for JSON, which no waiting helps.
+const isTooLarge = ({ code, message }) => code === 'resource_exhausted' && message.startsWith('a body of ');
+
+function titleOf(error) {
+  if (isTooLarge(error)) return 'This is too large to send from a page';
+  return TITLES[error.code] ?? (error.code ? `The call failed: ${error.code}` : 'This cannot be asked');
 }
 
 // An alert in place of what could not be shown.
 export function showError(root, error, retry) {
   if (wasAborted(error)) return;
   if (!error.code) console.debug(error);
-  const parts = [
-    make('h3', {}, TITLES[error.code] ?? (error.code ? `The call failed: ${error.code}` : 'This cannot be asked')),
-  ];
+  const hadFocus = root.contains(document.activeElement);
+  const parts = [make('h3', {}, titleOf(error))];
   if (error.violations?.length) parts.push(violations(error));
+  else if (isTooLarge(error))
+    parts.push(
+      make('p', {}, 'A page sends JSON, of which this server takes 8 MiB: choose a shorter text or smaller tensors.'),
+      make('p', {}, 'Larger ones are for a gRPC client: “Copy as Python” shows how.'),
+    );
   else parts.push(make('p', {}, error.message));
   if (error.retryDelay) parts.push(make('p', {}, `It asks to come back in ${parseFloat(error.retryDelay)} s.`));
   if (error.code === 'unauthenticated') parts.push(tokenForm(retry));
@@ -55,11 +74,15 @@ export function showError(root, error, retry) {
   button.addEventListener('click', retry);
   root.replaceChildren(...parts, button);
   root.hidden = false;
+  if (hadFocus) button.focus();
 }
 
-export function clearError(root) {
+// What had the focus there gives it on.
+export function clearError(root, focusNext) {
+  const hadFocus = root.contains(document.activeElement);
   root.hidden = true;
   root.replaceChildren();
+  if (hadFocus) focusNext();
 }
 
 // A bar for whatever has been under way for half a second.

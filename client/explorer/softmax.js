@@ -55,7 +55,11 @@ function finding(steps, keys, scene) {
 
 export async function showSoftmax(body, page, signal) {
   const { scene, state, map, lit } = page;
-  if (scene.trace) throw new Error('The trace of a stack has weights alone. Choose another source to see scores.');
+  if (scene.trace) {
+    const words = 'The trace of a stack has weights alone. Choose another source to see scores.';
+    body.replaceChildren(make('p', { class: 'hint' }, words));
+    return;
+  }
   const row = Math.min(Math.max(state.row >= 0 ? state.row : lit.row, 0), map.rows - 1);
   const { head, steps } = await askRow(page, row, signal);
   const keys = topKeys(steps[3], SHOWN);

@@ -24,8 +24,11 @@ function picture(tensor, text) {
 export async function showSwap(body, page, signal, update) {
   const { state, scene } = page;
   const { input } = scene;
-  if (!input?.weights?.layer || !input.embeddings)
-    throw new Error('Circuits are of a layer that has a name: choose one under “Layer”, or the demo sentence.');
+  if (!input?.weights?.layer || !input.embeddings) {
+    const words = 'Circuits are of a layer that has a name: choose one under “Layer”, or the demo sentence.';
+    body.replaceChildren(make('p', { class: 'hint' }, words));
+    return;
+  }
   const aim = Math.min(state.aim, input.heads - 1);
   const cargo = Math.min(state.cargo, input.heads - 1);
   const swap = { embeddings: input.embeddings, options: options(state, input), aimHead: aim, cargoHead: cargo };
@@ -44,7 +47,7 @@ export async function showSwap(body, page, signal, update) {
     make('b', {}, apart === 0 ? 'nothing, bit for bit' : difference(apart)),
     '; the layer’s output moves by ',
     make('b', {}, difference(moved)),
-    ` (relative L2)${moved < 1e-3 ? ': these two carry the same' : ''}.`,
+    ` (relative L2)${moved < 1e-3 ? ': these two carry the same, and differ in where they look' : ''}.`,
   );
   body.replaceChildren(
     make(
@@ -57,8 +60,8 @@ export async function showSwap(body, page, signal, update) {
     make(
       'div',
       { class: 'pictures' },
-      picture(before.maps[0].weights, 'before'),
-      picture(swapped.swappedMap, 'with the other’s cargo'),
+      picture(before.maps[0].weights, 'where it looks'),
+      picture(swapped.swappedMap, 'where it looks with the other’s cargo: the same'),
     ),
   );
 }

@@ -42,7 +42,10 @@ async function take(what, page) {
 export function bindTake(page) {
   for (const button of document.querySelectorAll('[data-take]')) {
     button.addEventListener('click', async () => {
-      if (page.scene) byId('taken').textContent = await take(button.dataset.take, page);
+      const isStale = !page.scene || byId('picture').classList.contains('stale');
+      if (isStale && button.dataset.take !== 'link')
+        byId('taken').textContent = 'There is nothing to take: what is asked for has not been answered.';
+      else byId('taken').textContent = await take(button.dataset.take, page);
     });
   }
 }

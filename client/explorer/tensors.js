@@ -51,7 +51,9 @@ export function readNpy(buffer) {
     .map((n) => n.trim())
     .filter(Boolean)
     .map(Number);
-  const values = new Float32Array(buffer.slice(end));
-  if (values.length !== shape.reduce((product, n) => product * n, 1)) throw new Error('is cut off');
-  return makeTensor(shape, values);
+  const expected = 4 * shape.reduce((product, n) => product * n, 1);
+  const there = buffer.byteLength - end;
+  if (there < expected) throw new Error(`is cut off: its shape needs ${expected} bytes, it has ${Math.max(there, 0)}`);
+  if (there > expected) throw new Error(`has ${there - expected} bytes more than its shape needs`);
+  return makeTensor(shape, new Float32Array(buffer.slice(end)));
 }

@@ -3,8 +3,27 @@
 import { byId } from './elements.js';
 
 const system = matchMedia('(prefers-color-scheme: dark)');
-let chosen;
+const KEPT = 'headlight-theme';
+let chosen = kept();
 let cached;
+
+// Browsers may keep nothing for a page.
+function kept() {
+  try {
+    const name = localStorage.getItem(KEPT);
+    return name === null ? undefined : name === 'dark';
+  } catch {
+    return undefined;
+  }
+}
+
+function keep() {
+  try {
+    localStorage.setItem(KEPT, chosen ? 'dark' : 'light');
+  } catch {
+    // It is chosen until the next visit.
+  }
+}
 
 const isDark = () => chosen ?? system.matches;
 
@@ -29,6 +48,7 @@ function apply(redraw) {
 export function bindTheme(redraw) {
   byId('theme').addEventListener('click', () => {
     chosen = !isDark();
+    keep();
     apply(redraw);
   });
   system.addEventListener('change', () => apply(redraw));

@@ -51,3 +51,23 @@ def test_a_changed_fragment_is_followed(open_page):
 def test_a_link_of_nonsense_still_shows_a_picture(open_page, fragment):
     page = open_page(fragment)
     expect(page.locator("#map")).to_be_visible()
+
+
+def test_the_way_back_goes_through_what_was_chosen(open_page):
+    page = open_page()
+    page.check("[name=head][value='1']", force=True)
+    page.locator("#stages [value=scaled]").check(force=True)
+    page.wait_for_selector("#picture:not(.stale)")
+    page.go_back()
+    expect(page.locator("#stages [value=weights]")).to_be_checked()
+    expect(page.locator("[name=head][value='1']")).to_be_checked()
+    page.go_back()
+    expect(page.locator("[name=head][value='0']")).to_be_checked()
+    page.wait_for_selector("#picture:not(.stale)")
+
+
+@pytest.mark.parametrize("fragment", ["#stage=bogus", "#position=__proto__", "#view=constructor", "#lengths=-1&open=compare"])
+def test_choices_that_are_none_are_the_first(open_page, fragment):
+    page = open_page(fragment)
+    expect(page.locator("#stages [value=weights]")).to_be_checked()
+    assert page.locator("[role=alert]:not([hidden])").count() == 0
