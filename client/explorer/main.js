@@ -43,9 +43,9 @@ async function load() {
     offerLayers(page, await askServer(signal));
     const scene = await askScene(state, signal);
     page.scene = scene;
-    clearError(byId('error'));
     byId('picture').hidden = false;
     byId('picture').classList.remove('stale');
+    clearError(byId('error')); // its focus can only pass to what is seen
     strip.show(scene);
     if (state.source === 'stack' && state.depth < 0) chooseBest(scene);
     draw();

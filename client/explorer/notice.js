@@ -14,6 +14,9 @@ const TITLES = {
   permission_denied: 'This caller may not do that',
 };
 
+// What a header carries: fetch throws at most of the rest as if the server were gone.
+const SENDABLE = /^[!-~]+$/;
+
 function violations(error) {
   return make(
     'ul',
@@ -31,11 +34,19 @@ function tokenForm(retry) {
     input,
     make('button', { type: 'submit' }, 'Use it'),
   );
-  form.append(make('p', { class: 'hint' }, 'Sent as “Authorization: Bearer”. Kept in memory only.'));
+  const hint = make('p', { class: 'hint' }, 'Sent as “Authorization: Bearer”. Kept in memory only.');
+  form.append(hint);
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    setToken(input.value);
-    retry();
+    const token = input.value.trim();
+    if (SENDABLE.test(token)) {
+      setToken(token);
+      retry();
+      return;
+    }
+    hint.textContent = 'A token has only plain Latin letters, digits and signs, without spaces. This one has others.';
+    input.setAttribute('aria-invalid', 'true');
+    input.focus();
   });
   return form;
 }
@@ -53,11 +64,16 @@ export function showError(root, error, retry) {
   if (error.code === 'unauthenticated') parts.push(tokenForm(retry));
   const button = make('button', { type: 'button', class: 'retry' }, 'Try again');
   button.addEventListener('click', retry);
+  // What had the focus here goes: it passes to what is in its place.
+  const focused = root.contains(document.activeElement);
   root.replaceChildren(...parts, button);
   root.hidden = false;
+  if (focused) root.querySelector('input, button').focus();
 }
 
 export function clearError(root) {
+  if (root.contains(document.activeElement))
+    (root.closest('details')?.querySelector('summary') ?? byId('map-section')).focus({ preventScroll: true });
   root.hidden = true;
   root.replaceChildren();
 }

@@ -92,6 +92,32 @@ def test_a_token_is_asked_for_and_kept_in_memory_only(open_page, start, tmp_path
     )
 
 
+def test_a_token_that_no_header_carries_is_refused_in_the_form(open_page, start, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("open-sesame-open-sesame\n")
+    page = open_page(web=start(f"--auth-token-file={tokens}").web, expected=(FAILED,), ready=False)
+    page.fill("#token", "пароль-пароль")
+    page.press("#token", "Enter")
+    expect(page.locator("#error .hint")).to_contain_text("only plain Latin letters")
+    expect(page.locator("#error h3")).to_have_text("This server wants a token")
+    page.fill("#token", " open-sesame-open-sesame ")
+    page.press("#token", "Enter")
+    expect(page.locator("#map")).to_be_visible()
+
+
+def test_the_focus_stays_near_what_is_tried_again(open_page):
+    page = open_page(expected=(FAILED,))
+    page.route("**/*Attend", lambda route: route.abort("connectionrefused"))
+    page.check("[name=stage][value=scaled]", force=True)
+    for _ in range(2):
+        with page.expect_request("**/*Attend"):
+            page.press("#error .retry", "Enter")
+        expect(page.locator("#error .retry")).to_be_focused()
+    page.unroute("**/*Attend")
+    page.press("#error .retry", "Enter")
+    expect(page.locator("#map-section")).to_be_focused()
+
+
 def test_when_to_come_back_is_said(open_page):
     page = open_page(expected=(FAILED,))
     details = [{"type": "google.rpc.RetryInfo", "value": "CgIIAg", "debug": {"retryDelay": "2.500s"}}]
