@@ -7,12 +7,19 @@ const TITLES = {
   unreachable: 'The server does not answer',
   invalid_argument: 'The server refused this request',
   resource_exhausted: 'The server is full',
+  too_large: 'This is too large to send from a page',
   unavailable: 'The server takes no calls now',
   deadline_exceeded: 'That took too long',
   not_found: 'There is no such layer',
   unauthenticated: 'This server wants a token',
   permission_denied: 'This caller may not do that',
 };
+
+function titleOf({ code, retryDelay }) {
+  // Who is full says when to come back; what will never fit has no such time.
+  if (code === 'resource_exhausted' && !retryDelay) return 'This is more than the server takes';
+  return TITLES[code] ?? (code ? `The call failed: ${code}` : 'This cannot be asked');
+}
 
 // What a header carries: fetch throws at most of the rest as if the server were gone.
 const SENDABLE = /^[!-~]+$/;
@@ -55,20 +62,21 @@ function tokenForm(retry) {
 export function showError(root, error, retry) {
   if (wasAborted(error)) return;
   if (!error.code) console.debug(error);
-  const parts = [
-    make('h3', {}, TITLES[error.code] ?? (error.code ? `The call failed: ${error.code}` : 'This cannot be asked')),
-  ];
+  const parts = [make('h3', {}, titleOf(error))];
   if (error.violations?.length) parts.push(violations(error));
   else parts.push(make('p', {}, error.message));
   if (error.retryDelay) parts.push(make('p', {}, `It asks to come back in ${parseFloat(error.retryDelay)} s.`));
   if (error.code === 'unauthenticated') parts.push(tokenForm(retry));
-  const button = make('button', { type: 'button', class: 'retry' }, 'Try again');
-  button.addEventListener('click', retry);
+  if (error.code !== 'too_large') {
+    const button = make('button', { type: 'button', class: 'retry' }, 'Try again');
+    button.addEventListener('click', retry);
+    parts.push(button);
+  }
   // What had the focus here goes: it passes to what is in its place.
   const focused = root.contains(document.activeElement);
-  root.replaceChildren(...parts, button);
+  root.replaceChildren(...parts);
   root.hidden = false;
-  if (focused) root.querySelector('input, button').focus();
+  if (focused) root.querySelector('input, button')?.focus();
 }
 
 export function clearError(root) {

@@ -118,6 +118,14 @@ def test_the_focus_stays_near_what_is_tried_again(open_page):
     expect(page.locator("#map-section")).to_be_focused()
 
 
+def test_what_is_too_large_for_a_page_is_told_from_a_full_server(open_page):
+    page = open_page("#source=text")
+    page.fill("[name=text]", "word " * 40000)
+    expect(page.locator("#error h3")).to_have_text("This is too large to send from a page")
+    expect(page.locator("#error")).to_contain_text("the server takes 8.0 MiB")
+    expect(page.locator("#error .retry")).to_have_count(0)
+
+
 def test_when_to_come_back_is_said(open_page):
     page = open_page(expected=(FAILED,))
     details = [{"type": "google.rpc.RetryInfo", "value": "CgIIAg", "debug": {"retryDelay": "2.500s"}}]
