@@ -28,13 +28,15 @@ function bindFiles(update) {
     field.addEventListener('change', async () => {
       const { file: name } = field.dataset;
       const [chosen] = field.files;
+      // Said where the file is chosen: the table of learned positions stands among the experiments.
+      const words = byId(name === 'table' ? 'table-words' : 'file-words');
       delete files[name];
-      byId('file-words').textContent = '';
+      words.textContent = '';
       try {
         if (chosen) files[name] = readNpy(await chosen.arrayBuffer());
-        if (chosen) byId('file-words').textContent = `${chosen.name}: [${files[name].shape.join(', ')}]`;
+        if (chosen) words.textContent = `${chosen.name}: [${files[name].shape.join(', ')}]`;
       } catch (error) {
-        byId('file-words').textContent = `${chosen.name} ${error.message}`;
+        words.textContent = `${chosen.name} ${error.message}`;
       }
       update({ row: -1 }, true);
     });

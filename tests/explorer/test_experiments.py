@@ -86,6 +86,24 @@ def test_learned_positions_take_a_table_from_a_file(open_page, tmp_path):
     assert not np.array_equal(numbers(page)[2], before)
 
 
+def test_a_bad_table_is_said_where_it_is_chosen(open_page, tmp_path):
+    np.save(tmp_path / "bad.npy", np.zeros((4, 16)))
+    page = open_page("#open=places")
+    page.select_option("[name=position]", "learned")
+    page.set_input_files("[data-file=table]", tmp_path / "bad.npy")
+    expect(page.locator("#table-words")).to_contain_text("expected float32")
+    expect(page.locator("#table-words")).to_be_visible()
+
+
+@pytest.mark.parametrize("shape", [(), (8,)])
+def test_a_query_without_tokens_is_refused_in_words(open_page, tmp_path, shape):
+    np.save(tmp_path / "flat.npy", np.zeros(shape, "<f4"))
+    page = open_page("#source=file", ready=False)
+    for name in ("query", "key", "value"):
+        page.set_input_files(f"[data-file={name}]", tmp_path / "flat.npy")
+    expect(page.locator("#error")).to_contain_text("Q has the shape")
+
+
 def test_a_head_that_is_off_moves_the_output_as_the_server_says(page, analysis, attention):
     demo = attention.GetDemo(pb.GetDemoRequest())
     request = analyses.AblateHeadsRequest(

@@ -115,6 +115,10 @@ test('a .npy file is read, and refused with a reason', () => {
   assert.throws(() => readNpy(npy(header('<f8', 'False', '(3,)'), floats)), /float32/);
   assert.throws(() => readNpy(npy(header('<f4', 'True', '(2, 3)'), floats)), /Fortran/);
   assert.throws(() => readNpy(npy(header('<f4', 'False', '(2, 4)'), floats)), /cut off/);
+  const whole = npy(header('<f4', 'False', '(2, 3)'), floats);
+  assert.throws(() => readNpy(whole.slice(0, -1)), /cut off: 23 bytes of numbers, its shape needs 24/);
+  assert.throws(() => readNpy(npy(header('<f4', 'False', '(5,)'), floats)), /4 bytes more than its shape needs/);
+  assert.throws(() => readNpy(whole.slice(0, 9)), /within its header/);
   assert.throws(() => readNpy(new ArrayBuffer(3)), /not a .npy file/);
 });
 
