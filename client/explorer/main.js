@@ -21,6 +21,9 @@ import { Zoom } from './zoom.js';
 // Which experiments follow what is only drawn.
 const SHOWN_BY = { softmax: ['row', 'head'], swap: ['aim', 'cargo'], compare: ['lengths'] };
 
+// A change of these is a step that the browser's Back takes back; hashchange then follows.
+const STEPS = ['source', 'head', 'position', 'stage'];
+
 const page = {
   state: fromFragment(location.hash),
   scene: undefined,
@@ -151,7 +154,8 @@ async function lookFurther() {
 function update(change, anew = false) {
   const before = page.state;
   page.state = { ...before, ...change };
-  history.replaceState(null, '', toFragment(page.state) || location.pathname);
+  const step = STEPS.some((name) => before[name] !== page.state[name]);
+  history[step ? 'pushState' : 'replaceState'](null, '', toFragment(page.state) || location.pathname);
   showControls(page);
   if (anew || asksAnew(before, page.state, page.scene?.long)) return load();
   draw();
