@@ -14,6 +14,7 @@ import { bindParts, refreshParts, unfoldParts } from './parts.js';
 import { askWholeRow, showReading } from './reading.js';
 import { askScene, shownHeads, shownMap } from './scene.js';
 import { asksAnew, fromFragment, toFragment } from './state.js';
+import { allowTake } from './take.js';
 import { bindTheme, colours } from './theme.js';
 import { Arcs, Strip } from './words.js';
 import { Zoom } from './zoom.js';
@@ -49,6 +50,7 @@ async function load() {
     byId('picture').hidden = false;
     byId('picture').classList.remove('stale');
     clearError(byId('error')); // its focus can only pass to what is seen
+    allowTake(true);
     strip.show(scene);
     if (state.source === 'stack' && state.depth < 0) chooseBest(scene);
     draw();
@@ -56,6 +58,7 @@ async function load() {
     refreshParts(page);
   } catch (error) {
     if (wasAborted(error)) return;
+    allowTake(false);
     showError(byId('error'), error, load);
   }
 }

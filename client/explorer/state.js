@@ -34,8 +34,16 @@ export const DEFAULTS = Object.freeze({
 const FRESH = ['row', 'zoom', 'head', 'depth', 'off', 'shuffle', 'shift', 'stage', 'target'];
 export const fresh = () => Object.fromEntries(FRESH.map((name) => [name, DEFAULTS[name]]));
 
+const CHOICES = {
+  source: ['demo', 'stack', 'text', 'long', 'file'],
+  stage: ['scaled', 'biased', 'weights'],
+  view: ['matrix', 'words'],
+  position: ['none', 'sinusoidal', 'learned', 'rotary', 'alibi'],
+};
+
 function parse(name, text) {
   const like = DEFAULTS[name];
+  if (Object.hasOwn(CHOICES, name)) return CHOICES[name].includes(text) ? text : like;
   if (typeof like === 'boolean') return text === '1';
   if (typeof like === 'number') return Number.isFinite(Number(text)) ? Number(text) : like;
   return text;

@@ -64,6 +64,10 @@ test('a state goes into the fragment and back', () => {
   assert.deepEqual(fromFragment('#__proto__=1&row=x&nothing=2'), { ...DEFAULTS });
 });
 
+test('what is not among the choices is the default', () => {
+  assert.deepEqual(fromFragment('#stage=bogus&position=__proto__&source=toString&view=x'), { ...DEFAULTS });
+});
+
 test('only what changes the request asks anew', () => {
   const with_ = (change, long = false) => asksAnew(DEFAULTS, { ...DEFAULTS, ...change }, long);
   assert.equal(with_({ row: 3 }), false);
