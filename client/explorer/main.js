@@ -81,6 +81,7 @@ function draw() {
   byId('map').hidden = all || state.view === 'words';
   byId('arcs').hidden = all || state.view !== 'words';
   byId('multiples').hidden = !all;
+  byId('numbers').hidden = all || state.view === 'words';
   if (all) showMultiples(byId('multiples'), scene, heads, (head) => update({ head }));
   else if (state.view === 'words') arcs.show(scene, map);
   else matrix.show(scene, map, { numbers: state.numbers, colours: colours() });
@@ -126,6 +127,8 @@ function point(row, key, aloud) {
 function light(row, key = -1, aloud = false) {
   if (!page.map || matrix.stretched) return;
   if (page.state.row >= 0 && page.state.row < page.map.rows && (row < 0 || !page.pointed)) row = page.state.row;
+  // Arcs without a word are an empty box: the one lit last stays.
+  if (page.state.view === 'words' && row < 0) row = page.lit.row < page.map.rows ? Math.max(page.lit.row, 0) : 0;
   const lit = { row, key, locked: row >= 0 && row === page.state.row };
   page.lit = lit;
   const values = row >= 0 ? rowOf(page.map, row) : undefined;

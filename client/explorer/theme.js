@@ -1,10 +1,27 @@
-// Light and dark: as the system says, until the switch says otherwise.
+// Light and dark: as the system says, until the switch says otherwise. The choice alone is kept beyond a reload.
 
 import { byId } from './elements.js';
 
 const system = matchMedia('(prefers-color-scheme: dark)');
-let chosen;
+let chosen = remembered();
 let cached;
+
+// Storage throws where a browser forbids it.
+function remembered() {
+  try {
+    return { dark: true, light: false }[localStorage.getItem('theme')];
+  } catch {
+    return undefined;
+  }
+}
+
+function remember() {
+  try {
+    localStorage.setItem('theme', chosen ? 'dark' : 'light');
+  } catch {
+    // Then a reload forgets it.
+  }
+}
 
 const isDark = () => chosen ?? system.matches;
 
@@ -29,6 +46,7 @@ function apply(redraw) {
 export function bindTheme(redraw) {
   byId('theme').addEventListener('click', () => {
     chosen = !isDark();
+    remember();
     apply(redraw);
   });
   system.addEventListener('change', () => apply(redraw));
