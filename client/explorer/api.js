@@ -1,5 +1,7 @@
 // Calls over the Connect protocol: one POST per call, protobuf's JSON mapping. Aborting a call's signal cancels it.
 
+import { bytes } from './describe.js';
+
 const SERVICES = {
   Attend: 'AttentionService',
   PlanAttention: 'AttentionService',
@@ -11,6 +13,9 @@ const SERVICES = {
   AnalyzeCircuits: 'AnalysisService',
   TraceStack: 'AnalysisService',
 };
+
+// Of a call in JSON, as the server takes it (docs/web.md). It would refuse more as it refuses when it is full.
+const MOST_BYTES = 8 * 2 ** 20;
 
 export const procedure = (method) => `headlight.v1.${SERVICES[method]}/${method}`;
 
@@ -71,7 +76,13 @@ async function failure(response) {
 async function post(method, request, signal) {
   const headers = { 'content-type': 'application/json', 'connect-protocol-version': '1' };
   if (token) headers.authorization = `Bearer ${token}`;
-  const options = { method: 'POST', headers, body: JSON.stringify(request), signal };
+  const body = new Blob([JSON.stringify(request)]);
+  if (body.size > MOST_BYTES)
+    throw new CallError(
+      'too_large',
+      `It would be ${bytes(body.size)} of JSON; the server takes ${bytes(MOST_BYTES)}. Take fewer words, a smaller width or a shorter file; over gRPC it takes more.`,
+    );
+  const options = { method: 'POST', headers, body, signal };
   let response;
   try {
     response = await fetch(`/${procedure(method)}`, options);

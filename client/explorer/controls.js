@@ -3,10 +3,7 @@
 import { files } from './inputs.js';
 import { byId, make } from './elements.js';
 import { readNpy } from './tensors.js';
-import { DEFAULTS } from './state.js';
-
-// What begins anew with another source.
-const FRESH = ['row', 'zoom', 'head', 'depth', 'off', 'shuffle', 'shift', 'stage', 'target'];
+import { DEFAULTS, fresh } from './state.js';
 
 function valueOf(field) {
   if (field.type === 'checkbox') return field.checked;
@@ -19,7 +16,7 @@ function changeOf(field) {
   const value = valueOf(field);
   if (value === undefined) return undefined;
   const change = { [field.name]: value };
-  if (field.name === 'source') for (const name of FRESH) change[name] = DEFAULTS[name];
+  if (field.name === 'source') Object.assign(change, fresh());
   if (['text', 'tokens', 'layer', 'heads'].includes(field.name))
     Object.assign(change, { row: -1, zoom: '', off: '', head: '0' });
   if (['stack', 'stackText'].includes(field.name)) Object.assign(change, { row: -1, off: '', target: '', depth: -1 });
@@ -31,6 +28,7 @@ function bindFiles(update) {
     field.addEventListener('change', async () => {
       const { file: name } = field.dataset;
       const [chosen] = field.files;
+      // Said where the file is chosen: the table of learned positions stands among the experiments.
       const words = byId(name === 'table' ? 'table-words' : 'file-words');
       delete files[name];
       words.textContent = '';
@@ -103,6 +101,4 @@ export function showControls({ state }) {
   // A stack's trace has weights alone.
   for (const stage of document.querySelectorAll('#stages input'))
     stage.disabled = state.source === 'stack' && stage.value !== 'weights';
-  byId('stage-words').hidden = state.source !== 'stack';
-  document.querySelector('[name=numbers]').parentElement.hidden = state.view === 'words';
 }

@@ -10,7 +10,7 @@ const escape = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCode
 const labelled = (map) => map.values.length <= MOST_CELLS;
 
 export function toCsv(scene, map) {
-  // A word that a spreadsheet would take for a formula is marked as text.
+  // A word that a spreadsheet would take for a formula is guarded, as such programs themselves do.
   const quote = (text) => `"${String(text).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
   const lines = [['', ...Array.from({ length: map.columns }, (_, key) => quote(scene.keyLabel(key)))].join(',')];
   for (let row = 0; row < map.rows; ++row) {

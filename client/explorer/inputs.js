@@ -93,12 +93,11 @@ function fileInput(state, server) {
   if (embeddings)
     throw new Error(`The embeddings have the shape [${embeddings.shape.join(', ')}], expected [tokens, width].`);
   if (!query || !key || !value) throw new Error('Choose a file of embeddings, or one each for Q, K and V.');
-  for (const [name, tensor] of Object.entries({ Q: query, K: key, V: value })) {
-    if (shapeOf(tensor).length < 2)
+  for (const [name, tensor] of Object.entries({ Q: query, K: key, V: value }))
+    if (tensor.shape.length < 2)
       throw new Error(
-        `${name} has the shape [${tensor.shape.join(', ')}], expected [T, H × D], [B, T, H × D] or [B, H, T, D].`,
+        `${name} has the shape [${tensor.shape.join(', ')}], expected [tokens, heads × size] or [batch, heads, tokens, size].`,
       );
-  }
   const shape = shapeOf(query);
   return {
     queryKeyValue: { query, key, value },

@@ -14,6 +14,7 @@ import { bindParts, refreshParts, unfoldParts } from './parts.js';
 import { askWholeRow, showReading } from './reading.js';
 import { askScene, shownHeads, shownMap } from './scene.js';
 import { asksAnew, fromFragment, toFragment } from './state.js';
+import { allowTake } from './take.js';
 import { bindTheme, colours } from './theme.js';
 import { Arcs, Strip } from './words.js';
 import { Zoom } from './zoom.js';
@@ -21,7 +22,7 @@ import { Zoom } from './zoom.js';
 // Which experiments follow what is only drawn.
 const SHOWN_BY = { softmax: ['row', 'head'], swap: ['aim', 'cargo'], compare: ['lengths'] };
 
-// What the browser's way back goes through.
+// A change of these is a step that the browser's Back takes back; hashchange then follows.
 const STEPS = ['source', 'layer', 'head', 'depth', 'stage', 'view', 'position'];
 
 const page = {
@@ -48,14 +49,16 @@ async function load() {
     page.scene = scene;
     byId('picture').hidden = false;
     byId('picture').classList.remove('stale');
+    clearError(byId('error')); // its focus can only pass to what is seen
+    allowTake(true);
     strip.show(scene);
     if (state.source === 'stack' && state.depth < 0) chooseBest(scene);
     draw();
-    clearError(byId('error'), focusPicture);
     lookFurther();
     refreshParts(page);
   } catch (error) {
     if (wasAborted(error)) return;
+    allowTake(false);
     showError(byId('error'), error, load);
   }
 }
@@ -78,6 +81,7 @@ function draw() {
   byId('map').hidden = all || state.view === 'words';
   byId('arcs').hidden = all || state.view !== 'words';
   byId('multiples').hidden = !all;
+  byId('numbers').hidden = all || state.view === 'words';
   if (all) showMultiples(byId('multiples'), scene, heads, chooseHead);
   else if (state.view === 'words') arcs.show(scene, map);
   else matrix.show(scene, map, { numbers: state.numbers, colours: colours() });
@@ -135,6 +139,8 @@ function point(row, key, aloud) {
 function light(row, key = -1, aloud = false) {
   if (!page.map || matrix.stretched) return;
   if (page.state.row >= 0 && page.state.row < page.map.rows && (row < 0 || !page.pointed)) row = page.state.row;
+  // Arcs without a word are an empty box: the one lit last stays.
+  if (page.state.view === 'words' && row < 0) row = page.lit.row < page.map.rows ? Math.max(page.lit.row, 0) : 0;
   const lit = { row, key, locked: row >= 0 && row === page.state.row };
   page.lit = lit;
   const values = row >= 0 ? rowOf(page.map, row) : undefined;
@@ -167,8 +173,8 @@ async function lookFurther() {
 function update(change, anew = false) {
   const before = page.state;
   page.state = { ...before, ...change };
-  const step = STEPS.some((name) => before[name] !== page.state[name]) ? 'pushState' : 'replaceState';
-  history[step](null, '', toFragment(page.state) || location.pathname);
+  const step = STEPS.some((name) => before[name] !== page.state[name]);
+  history[step ? 'pushState' : 'replaceState'](null, '', toFragment(page.state) || location.pathname);
   showControls(page);
   if (anew || asksAnew(before, page.state, page.scene?.long)) return load();
   draw();

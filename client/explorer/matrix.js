@@ -160,10 +160,8 @@ export class Matrix {
     const y = top + lit.row * this.cell.height;
     const tall = Math.max(this.cell.height, 2);
     context.fillStyle = this.colours.veil;
-    context.globalAlpha = this.words ? 1 : 0.6;
     context.fillRect(left, top, width, y - top);
     context.fillRect(left, y + tall, width, top + height - y - tall);
-    context.globalAlpha = 1;
     context.lineWidth = lit.locked ? 3 : 2;
     context.strokeStyle = this.colours.accent;
     context.strokeRect(left - 1, y - 1, width + 2, tall + 2);

@@ -7,12 +7,22 @@ const TITLES = {
   unreachable: 'The server does not answer',
   invalid_argument: 'The server refused this request',
   resource_exhausted: 'The server is full',
+  too_large: 'This is too large to send from a page',
   unavailable: 'The server takes no calls now',
   deadline_exceeded: 'That took too long',
   not_found: 'There is no such layer',
   unauthenticated: 'This server wants a token',
   permission_denied: 'This caller may not do that',
 };
+
+function titleOf({ code, retryDelay }) {
+  // Who is full says when to come back; what will never fit has no such time.
+  if (code === 'resource_exhausted' && !retryDelay) return 'This is more than the server takes';
+  return TITLES[code] ?? (code ? `The call failed: ${code}` : 'This cannot be asked');
+}
+
+// What a header carries: fetch throws at most of the rest as if the server were gone.
+const SENDABLE = /^[!-~]+$/;
 
 function violations(error) {
   return make(
@@ -24,7 +34,6 @@ function violations(error) {
 
 function tokenForm(retry) {
   const input = make('input', { type: 'password', autocomplete: 'off', id: 'token', required: '' });
-  input.addEventListener('input', () => input.setCustomValidity(''));
   const form = make(
     'form',
     { class: 'token' },
@@ -32,57 +41,49 @@ function tokenForm(retry) {
     input,
     make('button', { type: 'submit' }, 'Use it'),
   );
-  form.append(make('p', { class: 'hint' }, 'Sent as “Authorization: Bearer”. Kept in memory only.'));
+  const hint = make('p', { class: 'hint' }, 'Sent as “Authorization: Bearer”. Kept in memory only.');
+  form.append(hint);
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     const token = input.value.trim();
-    if (/^[!-~]+$/.test(token)) {
+    if (SENDABLE.test(token)) {
       setToken(token);
       retry();
-    } else {
-      input.setCustomValidity('A token has letters, digits and signs of ASCII alone.');
-      input.reportValidity();
+      return;
     }
+    hint.textContent = 'A token has only plain Latin letters, digits and signs, without spaces. This one has others.';
+    input.setAttribute('aria-invalid', 'true');
+    input.focus();
   });
   return form;
-}
-
-// Too many bytes for JSON, which no waiting helps.
-const isTooLarge = ({ code, message }) => code === 'resource_exhausted' && message.startsWith('a body of ');
-
-function titleOf(error) {
-  if (isTooLarge(error)) return 'This is too large to send from a page';
-  return TITLES[error.code] ?? (error.code ? `The call failed: ${error.code}` : 'This cannot be asked');
 }
 
 // An alert in place of what could not be shown.
 export function showError(root, error, retry) {
   if (wasAborted(error)) return;
   if (!error.code) console.debug(error);
-  const hadFocus = root.contains(document.activeElement);
   const parts = [make('h3', {}, titleOf(error))];
   if (error.violations?.length) parts.push(violations(error));
-  else if (isTooLarge(error))
-    parts.push(
-      make('p', {}, 'A page sends JSON, of which this server takes 8 MiB: choose a shorter text or smaller tensors.'),
-      make('p', {}, 'Larger ones are for a gRPC client: “Copy as Python” shows how.'),
-    );
   else parts.push(make('p', {}, error.message));
   if (error.retryDelay) parts.push(make('p', {}, `It asks to come back in ${parseFloat(error.retryDelay)} s.`));
   if (error.code === 'unauthenticated') parts.push(tokenForm(retry));
-  const button = make('button', { type: 'button', class: 'retry' }, 'Try again');
-  button.addEventListener('click', retry);
-  root.replaceChildren(...parts, button);
+  if (error.code !== 'too_large') {
+    const button = make('button', { type: 'button', class: 'retry' }, 'Try again');
+    button.addEventListener('click', retry);
+    parts.push(button);
+  }
+  // What had the focus here goes: it passes to what is in its place.
+  const focused = root.contains(document.activeElement);
+  root.replaceChildren(...parts);
   root.hidden = false;
-  if (hadFocus) button.focus();
+  if (focused) root.querySelector('input, button')?.focus();
 }
 
-// What had the focus there gives it on.
-export function clearError(root, focusNext) {
-  const hadFocus = root.contains(document.activeElement);
+export function clearError(root) {
+  if (root.contains(document.activeElement))
+    (root.closest('details')?.querySelector('summary') ?? byId('map-section')).focus({ preventScroll: true });
   root.hidden = true;
   root.replaceChildren();
-  if (hadFocus) focusNext();
 }
 
 // A bar for whatever has been under way for half a second.

@@ -20,7 +20,7 @@ async function refresh(name, page, update) {
   const signal = replaceFlight(name);
   try {
     await keepFocus(body, () => PARTS[name](body, page, signal, update));
-    clearError(notice, () => details.querySelector('summary').focus());
+    clearError(notice);
   } catch (error) {
     if (wasAborted(error)) return;
     showError(notice, error, () => refresh(name, page, update));

@@ -23,12 +23,16 @@ export const DEFAULTS = Object.freeze({
   window: '', // words on each side; none: unbounded
   off: '', // heads: 0,2 or in a stack 0:1,1:3
   target: '', // of a stack: the word whose logit is attributed
-  aim: 0,
+  aim: 1, // with cargo 2 a pair that differs in the trained layers
   cargo: 2,
   lengths: 256, // up to which naive and flash are compared
   zoom: '', // first row, rows, first key, keys
   open: '', // experiments that are unfolded
 });
+
+// What begins anew with another source.
+const FRESH = ['row', 'zoom', 'head', 'depth', 'off', 'shuffle', 'shift', 'stage', 'target'];
+export const fresh = () => Object.fromEntries(FRESH.map((name) => [name, DEFAULTS[name]]));
 
 const CHOICES = {
   source: ['demo', 'stack', 'text', 'long', 'file'],

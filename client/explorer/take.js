@@ -39,6 +39,12 @@ async function take(what, page) {
   return SAID[what];
 }
 
+// While a refusal is shown, the picture under it is of what was asked before. The link alone is of now.
+export function allowTake(allowed) {
+  for (const button of document.querySelectorAll('[data-take]:not([data-take=link])')) button.disabled = !allowed;
+  byId('taken').textContent = allowed ? '' : 'What is shown was not answered: there is only the link to take.';
+}
+
 export function bindTake(page) {
   for (const button of document.querySelectorAll('[data-take]')) {
     button.addEventListener('click', async () => {

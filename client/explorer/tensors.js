@@ -41,6 +41,7 @@ export function readNpy(buffer) {
   const view = new DataView(buffer);
   const long = bytes[6] > 1;
   const begin = long ? 12 : 10;
+  if (buffer.byteLength < begin) throw new Error('is cut off within its header');
   const end = begin + (long ? view.getUint32(8, true) : view.getUint16(8, true));
   const header = new TextDecoder('latin1').decode(bytes.subarray(begin, end));
   const kind = /'descr':\s*'([^']+)'/.exec(header)?.[1];
@@ -51,9 +52,8 @@ export function readNpy(buffer) {
     .map((n) => n.trim())
     .filter(Boolean)
     .map(Number);
-  const expected = 4 * shape.reduce((product, n) => product * n, 1);
-  const there = buffer.byteLength - end;
-  if (there < expected) throw new Error(`is cut off: its shape needs ${expected} bytes, it has ${Math.max(there, 0)}`);
-  if (there > expected) throw new Error(`has ${there - expected} bytes more than its shape needs`);
+  const [held, wanted] = [buffer.byteLength - end, 4 * shape.reduce((product, n) => product * n, 1)];
+  if (held < wanted) throw new Error(`is cut off: ${held} bytes of numbers, its shape needs ${wanted}`);
+  if (held > wanted) throw new Error(`has ${held - wanted} bytes more than its shape needs: save the array anew`);
   return makeTensor(shape, new Float32Array(buffer.slice(end)));
 }

@@ -1,27 +1,25 @@
-// Light and dark: as the system says, until the switch says otherwise.
+// Light and dark: as the system says, until the switch says otherwise. The choice alone is kept beyond a reload.
 
 import { byId } from './elements.js';
 
 const system = matchMedia('(prefers-color-scheme: dark)');
-const KEPT = 'headlight-theme';
-let chosen = kept();
+let chosen = remembered();
 let cached;
 
-// Browsers may keep nothing for a page.
-function kept() {
+// Storage throws where a browser forbids it.
+function remembered() {
   try {
-    const name = localStorage.getItem(KEPT);
-    return name === null ? undefined : name === 'dark';
+    return { dark: true, light: false }[localStorage.getItem('theme')];
   } catch {
     return undefined;
   }
 }
 
-function keep() {
+function remember() {
   try {
-    localStorage.setItem(KEPT, chosen ? 'dark' : 'light');
+    localStorage.setItem('theme', chosen ? 'dark' : 'light');
   } catch {
-    // It is chosen until the next visit.
+    // Then a reload forgets it.
   }
 }
 
@@ -48,7 +46,7 @@ function apply(redraw) {
 export function bindTheme(redraw) {
   byId('theme').addEventListener('click', () => {
     chosen = !isDark();
-    keep();
+    remember();
     apply(redraw);
   });
   system.addEventListener('change', () => apply(redraw));

@@ -61,6 +61,32 @@ def test_light_and_dark_follow_the_system_until_the_switch_says_otherwise(open_p
     expect(page.locator("body")).to_have_css("background-color", dark)
 
 
+def test_the_chosen_theme_outlives_a_reload(page):
+    page.click("#theme")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_forced_colours_leave_bars_and_marks(open_page):
+    page = open_page("#row=7", forced_colors="active")
+    none = "rgba(0, 0, 0, 0)"
+    assert page.locator(".bars .filled").first.evaluate("e => getComputedStyle(e).backgroundColor") != none
+    other = page.locator("#strip button").first.evaluate("e => getComputedStyle(e).backgroundColor")
+    assert page.locator("#strip button.lit").evaluate("e => getComputedStyle(e).backgroundColor") != other
+
+
+def test_a_phone_shows_some_of_the_map_at_once(open_page):
+    page = open_page(viewport={"width": 390, "height": 844})
+    assert page.locator("#map").bounding_box()["y"] < 600
+
+
+def test_the_word_view_has_a_word_before_one_is_chosen(open_page):
+    page = open_page("#source=text&view=words")
+    expect(page.locator("#arcs .word.lit")).to_have_count(1)
+    expect(page.locator("[name=numbers]")).to_be_hidden()
+
+
 def test_the_policy_of_the_page_is_strict(server, browser):
     page = browser.new_page()
     policy = page.goto(server.web).headers["content-security-policy"]

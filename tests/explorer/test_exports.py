@@ -114,3 +114,18 @@ def test_the_link_is_copied(open_page):
     page.click("[data-take=link]")
     expect(page.locator("#taken")).to_contain_text("The link is copied.")
     assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+def test_a_word_that_is_a_formula_is_guarded(open_page):
+    keys, rows, _ = numbers(open_page("#source=text&text=%3D1%2B1+-2+%40a+b-c"))
+    assert keys == rows == ["'=1+1", "'-2", "'@a", "b-c"]
+
+
+def test_nothing_old_is_exported_while_a_refusal_is_shown(open_page):
+    page = open_page("#source=text&open=take", expected=("Failed to load resource",))
+    page.fill("[name=heads]", "7")
+    expect(page.locator("[data-take=csv]")).to_be_disabled()
+    expect(page.locator("#taken")).to_contain_text("only the link")
+    expect(page.locator("[data-take=link]")).to_be_enabled()
+    page.fill("[name=heads]", "4")
+    expect(page.locator("[data-take=csv]")).to_be_enabled()

@@ -92,6 +92,40 @@ def test_a_token_is_asked_for_and_kept_in_memory_only(open_page, start, tmp_path
     )
 
 
+def test_a_token_that_no_header_carries_is_refused_in_the_form(open_page, start, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("open-sesame-open-sesame\n")
+    page = open_page(web=start(f"--auth-token-file={tokens}").web, expected=(FAILED,), ready=False)
+    page.fill("#token", "пароль-пароль")
+    page.press("#token", "Enter")
+    expect(page.locator("#error .hint")).to_contain_text("only plain Latin letters")
+    expect(page.locator("#error h3")).to_have_text("This server wants a token")
+    page.fill("#token", " open-sesame-open-sesame ")
+    page.press("#token", "Enter")
+    expect(page.locator("#map")).to_be_visible()
+
+
+def test_the_focus_stays_near_what_is_tried_again(open_page):
+    page = open_page(expected=(FAILED,))
+    page.route("**/*Attend", lambda route: route.abort("connectionrefused"))
+    page.check("[name=stage][value=scaled]", force=True)
+    for _ in range(2):
+        with page.expect_request("**/*Attend"):
+            page.press("#error .retry", "Enter")
+        expect(page.locator("#error .retry")).to_be_focused()
+    page.unroute("**/*Attend")
+    page.press("#error .retry", "Enter")
+    expect(page.locator("#map-section")).to_be_focused()
+
+
+def test_what_is_too_large_for_a_page_is_told_from_a_full_server(open_page):
+    page = open_page("#source=text")
+    page.fill("[name=text]", "word " * 40000)
+    expect(page.locator("#error h3")).to_have_text("This is too large to send from a page")
+    expect(page.locator("#error")).to_contain_text("the server takes 8.0 MiB")
+    expect(page.locator("#error .retry")).to_have_count(0)
+
+
 def test_when_to_come_back_is_said(open_page):
     page = open_page(expected=(FAILED,))
     details = [{"type": "google.rpc.RetryInfo", "value": "CgIIAg", "debug": {"retryDelay": "2.500s"}}]
@@ -124,26 +158,3 @@ def test_what_takes_long_is_said_and_what_is_replaced_is_aborted(page):
     assert len(held) == 1 and page.evaluate("window.aborted_") == 1
     expect(page.locator("#error")).to_be_hidden()
     expect(page.locator("#legend-words")).to_contain_text("grey may not be looked at")
-
-
-def test_a_token_that_no_header_can_carry_is_refused_in_its_form(open_page, start, tmp_path):
-    tokens = tmp_path / "tokens"
-    tokens.write_text("a-token-of-some-length-0123456789\n")
-    page = open_page("", web=start("--threads=1", f"--auth-token-file={tokens}").web, expected=(FAILED,), ready=False)
-    page.fill("#token", "пароль")
-    page.keyboard.press("Enter")
-    assert "ASCII" in page.evaluate("document.getElementById('token').validationMessage")
-    page.fill("#token", "  a-token-of-some-length-0123456789 ")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#picture:not([hidden]):not(.stale)")
-    assert page.evaluate("document.activeElement.id") == "map"
-
-
-def test_what_is_too_large_for_a_page_is_said_so(open_page):
-    words = "+".join(["word"] * 40_000)
-    page = open_page("#source=text&width=256", expected=(FAILED,))
-    page.fill("[name=text]", words.replace("+", " "))
-    expect(page.locator("#error h3")).to_have_text("This is too large to send from a page", timeout=20000)
-    page.locator("[data-part=take] summary").click()
-    page.click("[data-take=csv]")
-    expect(page.locator("#taken")).to_contain_text("nothing to take")

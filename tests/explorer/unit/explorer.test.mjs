@@ -64,6 +64,10 @@ test('a state goes into the fragment and back', () => {
   assert.deepEqual(fromFragment('#__proto__=1&row=x&nothing=2'), { ...DEFAULTS });
 });
 
+test('what is not among the choices is the default', () => {
+  assert.deepEqual(fromFragment('#stage=bogus&position=__proto__&source=toString&view=x'), { ...DEFAULTS });
+});
+
 test('only what changes the request asks anew', () => {
   const with_ = (change, long = false) => asksAnew(DEFAULTS, { ...DEFAULTS, ...change }, long);
   assert.equal(with_({ row: 3 }), false);
@@ -115,6 +119,10 @@ test('a .npy file is read, and refused with a reason', () => {
   assert.throws(() => readNpy(npy(header('<f8', 'False', '(3,)'), floats)), /float32/);
   assert.throws(() => readNpy(npy(header('<f4', 'True', '(2, 3)'), floats)), /Fortran/);
   assert.throws(() => readNpy(npy(header('<f4', 'False', '(2, 4)'), floats)), /cut off/);
+  const whole = npy(header('<f4', 'False', '(2, 3)'), floats);
+  assert.throws(() => readNpy(whole.slice(0, -1)), /cut off: 23 bytes of numbers, its shape needs 24/);
+  assert.throws(() => readNpy(npy(header('<f4', 'False', '(5,)'), floats)), /4 bytes more than its shape needs/);
+  assert.throws(() => readNpy(whole.slice(0, 9)), /within its header/);
   assert.throws(() => readNpy(new ArrayBuffer(3)), /not a .npy file/);
 });
 
