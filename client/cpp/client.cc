@@ -203,39 +203,43 @@ absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRe
 PendingCall Client::AttendAsync(v1::AttendRequest request, Done<v1::AttendResponse> done) const {
   return RunAsync<v1::AttendRequest, v1::AttendResponse>(
       std::move(request), std::move(done),
-      [](Stubs& stubs, auto... rest) { stubs.attention->async()->Attend(rest...); });
+      [](Stubs& stubs, auto&&... rest) { stubs.attention->async()->Attend(std::forward<decltype(rest)>(rest)...); });
 }
 
 PendingCall Client::CompareAlgorithmsAsync(v1::CompareAlgorithmsRequest request,
                                            Done<v1::CompareAlgorithmsResponse> done) const {
   return RunAsync<v1::CompareAlgorithmsRequest, v1::CompareAlgorithmsResponse>(
-      std::move(request), std::move(done),
-      [](Stubs& stubs, auto... rest) { stubs.attention->async()->CompareAlgorithms(rest...); });
+      std::move(request), std::move(done), [](Stubs& stubs, auto&&... rest) {
+        stubs.attention->async()->CompareAlgorithms(std::forward<decltype(rest)>(rest)...);
+      });
 }
 
 PendingCall Client::AnalyzeHeadsAsync(v1::AnalyzeHeadsRequest request, Done<v1::AnalyzeHeadsResponse> done) const {
   return RunAsync<v1::AnalyzeHeadsRequest, v1::AnalyzeHeadsResponse>(
-      std::move(request), std::move(done),
-      [](Stubs& stubs, auto... rest) { stubs.analysis->async()->AnalyzeHeads(rest...); });
+      std::move(request), std::move(done), [](Stubs& stubs, auto&&... rest) {
+        stubs.analysis->async()->AnalyzeHeads(std::forward<decltype(rest)>(rest)...);
+      });
 }
 
 PendingCall Client::AblateHeadsAsync(v1::AblateHeadsRequest request, Done<v1::AblateHeadsResponse> done) const {
   return RunAsync<v1::AblateHeadsRequest, v1::AblateHeadsResponse>(
-      std::move(request), std::move(done),
-      [](Stubs& stubs, auto... rest) { stubs.analysis->async()->AblateHeads(rest...); });
+      std::move(request), std::move(done), [](Stubs& stubs, auto&&... rest) {
+        stubs.analysis->async()->AblateHeads(std::forward<decltype(rest)>(rest)...);
+      });
 }
 
 PendingCall Client::AnalyzeCircuitsAsync(v1::AnalyzeCircuitsRequest request,
                                          Done<v1::AnalyzeCircuitsResponse> done) const {
   return RunAsync<v1::AnalyzeCircuitsRequest, v1::AnalyzeCircuitsResponse>(
-      std::move(request), std::move(done),
-      [](Stubs& stubs, auto... rest) { stubs.analysis->async()->AnalyzeCircuits(rest...); });
+      std::move(request), std::move(done), [](Stubs& stubs, auto&&... rest) {
+        stubs.analysis->async()->AnalyzeCircuits(std::forward<decltype(rest)>(rest)...);
+      });
 }
 
 PendingCall Client::TraceStackAsync(v1::TraceStackRequest request, Done<v1::TraceStackResponse> done) const {
   return RunAsync<v1::TraceStackRequest, v1::TraceStackResponse>(
       std::move(request), std::move(done),
-      [](Stubs& stubs, auto... rest) { stubs.analysis->async()->TraceStack(rest...); });
+      [](Stubs& stubs, auto&&... rest) { stubs.analysis->async()->TraceStack(std::forward<decltype(rest)>(rest)...); });
 }
 
 absl::StatusOr<v1::ListLayersResponse> Client::ListLayers() const {
