@@ -26,7 +26,7 @@ GOLDEN_VECTORS = os.environ.get("HEADLIGHT_GOLDEN_VECTORS", str(ROOT / "build/re
 LONG = "HEADLIGHT_LONG" in os.environ
 # The name of each, and what it needs beside what `./dev test` installs.
 LANGUAGES = {
-    "cpp": ("C++", ["cmake", "ninja", "protoc"]),
+    "cpp": ("C++", []),
     "go": ("Go", ["go", "protoc"]),
     "java": ("Java", ["java", "mvn"]),
     "node": ("Node", ["node", "npm"]),
@@ -35,7 +35,7 @@ LANGUAGES = {
     "shell": ("Shell", ["curl", "jq"]),
     "typescript": ("TypeScript", ["node", "npm", "protoc"]),
 }
-LONG_NEEDS = {"shell": ["go"]}
+LONG_NEEDS = {"cpp": ["cmake", "ninja", "protoc"], "shell": ["go"]}
 BLOCK = re.compile(r"^<!-- test: (\S+) -->\n```sh\n(.*?)^```", re.M | re.S)
 GRPC, WEB, FILES = "127.0.0.1:50051", "127.0.0.1:8080", "../../../tests/golden/"
 # What Go needs where the machine has none: `./dev test` installs it there.
@@ -53,7 +53,8 @@ class Example:
         """What a block of the README says, a command each."""
         text = (ROOT / "client/examples" / self.language / "README.md").read_text(encoding="utf-8")
         wanted = f"{kind}-long" if self.long else kind
-        return [line for name, code in BLOCK.findall(text) if name == wanted for line in code.replace("\\\n", "").splitlines()]
+        blocks = [code.replace("\\\n", "") for name, code in BLOCK.findall(text) if name == wanted]
+        return [line for block in blocks for line in block.splitlines()]
 
     def sh(self, command: str, seconds: float) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -84,6 +85,10 @@ def tree() -> None:
     for folder in ("proto", "client/cpp", "server/service/rpc_details", "tests/golden"):
         shutil.rmtree(TREE / folder, ignore_errors=True)
         shutil.copytree(ROOT / folder, TREE / folder)
+    # What READMEs call build/release is the build that is tested.
+    (TREE / "build").mkdir(exist_ok=True)
+    (TREE / "build" / "release").unlink(missing_ok=True)
+    (TREE / "build" / "release").symlink_to(Path(GOLDEN_VECTORS).parents[1])
     made = (ROOT / "client/examples/.gitignore").read_text(encoding="utf-8").split("\n")
     ignored = shutil.ignore_patterns("build", *(line.rstrip("/").removeprefix("go/") for line in made if line))
     shutil.copytree(ROOT / "client/examples", TREE / "client/examples", dirs_exist_ok=True, ignore=ignored)
@@ -171,10 +176,10 @@ def name_of(example: Example) -> str:
     return example.language + ("-long" if example.long and Example(example.language, False) in EXAMPLES else "")
 
 
-tested = pytest.mark.parametrize("example", [e for e in EXAMPLES if LONG or not e.long], ids=name_of)
+of_each = pytest.mark.parametrize("example", [e for e in EXAMPLES if LONG or not e.long], ids=name_of)
 
 
-@tested
+@of_each
 def test_golden(run: Run, example: Example) -> None:
     count = len(list((TREE / "tests/golden").glob("*.json")))
     assert count >= 4
@@ -183,7 +188,7 @@ def test_golden(run: Run, example: Example) -> None:
         assert ended.stdout.splitlines()[-1] == f"golden check passed: {count} of {count}", ended.stdout
 
 
-@tested
+@of_each
 @pytest.mark.parametrize("change", [move_output, move_other, expect_answer_for_refusal])
 def test_spoiled(run: Run, example: Example, change: Callable[[dict], bool], tmp_path: Path) -> None:
     """A number that is off by 2.5 tolerances, a wrong field or code: each is seen."""
