@@ -1,7 +1,11 @@
-// Asks a server how causal attention over random Q, K and V looks: example [HOST:PORT].
+// Sends golden requests to a Headlight server and compares its answers: attend ADDRESS FILE...
+// The client library sets what docs/clients.md recommends: limits, service config, retries.
+#include <google/protobuf/util/json_util.h>
+
+#include <cmath>
+#include <fstream>
 #include <iostream>
-#include <random>
-#include <vector>
+#include <nlohmann/json.hpp>
 
 #include "client/cpp/client.h"
 #include "client/cpp/errors.h"
@@ -10,38 +14,63 @@
 namespace hl = headlight::client;
 namespace v1 = headlight::v1;
 
-// [1, heads, tokens, size], normally distributed.
-v1::Tensor RandomTensor(std::mt19937& random, std::int64_t heads, std::int64_t tokens, std::int64_t size) {
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(heads * tokens * size));
-  for (float& value : values) value = normal(random);
-  return hl::MakeTensor(values, {1, heads, tokens, size}, v1::TENSOR_KIND_F32).value();
+template <typename Message>
+Message FromJson(const nlohmann::json& json) {
+  Message message;
+  const auto status = google::protobuf::util::JsonStringToMessage(json.dump(), &message);
+  if (!status.ok()) throw std::runtime_error(status.ToString());
+  return message;
+}
+
+std::vector<v1::Tensor> TensorsOf(const v1::AttendResponse& answer) {
+  std::vector<v1::Tensor> tensors;
+  if (answer.has_output()) tensors.push_back(answer.output());
+  if (answer.has_log_sum_exp()) tensors.push_back(answer.log_sum_exp());
+  if (answer.has_head_outputs()) tensors.push_back(answer.head_outputs());
+  for (const v1::WeightMap& map : answer.maps()) tensors.push_back(map.weights());
+  return tensors;
+}
+
+bool IsClose(const v1::Tensor& got, const v1::Tensor& want, double tolerance) {
+  if (!std::equal(got.shape().begin(), got.shape().end(), want.shape().begin(), want.shape().end())) return false;
+  const std::vector<float> a = *hl::FloatsOf(got), b = *hl::FloatsOf(want);
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [tolerance](float x, float y) { return x == y || std::abs(x - y) <= tolerance; });
+}
+
+bool IsAnswered(const v1::AttendResponse& answer, const nlohmann::json& golden) {
+  const auto got = TensorsOf(answer), want = TensorsOf(FromJson<v1::AttendResponse>(golden.at("expected")));
+  const double tolerance = golden.at("tolerance");
+  std::cout << answer.execution().cpu_target() << ", " << got.size() << " tensors, the first begins with "
+            << hl::FloatsOf(got.at(0))->at(0) << "\n";
+  return std::equal(got.begin(), got.end(), want.begin(), want.end(),
+                    [tolerance](const auto& a, const auto& b) { return IsClose(a, b, tolerance); });
+}
+
+bool IsRefused(const absl::Status& status, const nlohmann::json& error) {
+  std::cout << status << "\n";
+  std::vector<std::string> fields;
+  for (const auto& violation : hl::DetailsOf(status).violations) fields.push_back(violation.field);
+  return error.at("code") == absl::StatusCodeToString(status.code()) && error.at("fields") == fields;
+}
+
+bool Check(const hl::Client& client, const char* file) {
+  const auto golden = nlohmann::json::parse(std::ifstream(file));
+  const auto answer = client.Attend(FromJson<v1::AttendRequest>(golden.at("request")));
+  std::cout << golden.at("name").get<std::string>() << ": ";
+  if (answer.ok()) return golden.contains("expected") && IsAnswered(*answer, golden);
+  return IsRefused(answer.status(), golden.value("error", nlohmann::json{{"code", "OK"}, {"fields", {}}}));
 }
 
 int main(int argc, char** argv) {
-  hl::ClientOptions options;
-  if (argc > 1) options.address = argv[1];
-  const auto client = hl::Client::Create(options);
+  const auto client = hl::Client::Create({.address = argc > 1 ? argv[1] : "", .deadline = absl::Seconds(10)});
   if (!client.ok()) {
-    std::cerr << client.status() << '\n';
+    std::cerr << client.status() << "\n";
     return 2;
   }
-  std::mt19937 random(7);
-  v1::AttendRequest request;
-  *request.mutable_query_key_value()->mutable_query() = RandomTensor(random, 8, 32, 64);
-  *request.mutable_query_key_value()->mutable_key() = RandomTensor(random, 2, 32, 64);
-  *request.mutable_query_key_value()->mutable_value() = RandomTensor(random, 2, 32, 64);
-  request.mutable_options()->mutable_mask()->mutable_causal()->set_alignment(v1::CAUSAL_ALIGNMENT_TOP_LEFT);
-  request.mutable_outputs()->add_maps()->mutable_top_keys()->set_k(1);
-  const auto answer = (*client)->Attend(request);
-  if (!answer.ok()) {
-    std::cerr << answer.status().message() << '\n';
-    for (const hl::Violation& violation : hl::DetailsOf(answer.status()).violations) {
-      std::cerr << violation.field << ": " << violation.description << '\n';
-    }
-    return 1;
-  }
-  const auto& top = answer->maps(0).top_keys();
-  std::cout << "the last of " << top.counts_size() << " tokens attends most to key " << *top.keys().rbegin() << " ("
-            << *top.weights().rbegin() << ")\n";
+  int passed = 0;
+  for (int i = 2; i < argc; ++i) passed += Check(**client, argv[i]) ? 1 : 0;
+  const bool good = passed == argc - 2 && passed > 0;
+  std::cout << "golden check " << (good ? "passed" : "failed") << ": " << passed << " of " << argc - 2 << "\n";
+  return good ? 0 : 1;
 }

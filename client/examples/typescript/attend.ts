@@ -1,0 +1,86 @@
+// Sends golden requests to a Headlight server and compares its answers: node dist/attend.js URL FILE...
+// The calls go over HTTP, by the Connect protocol: all but the files works in a browser as it stands.
+import { readFileSync } from "node:fs";
+import { fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-web";
+import {
+  AttendRequestSchema,
+  AttendResponseSchema,
+  AttentionService,
+  type AttendResponse,
+} from "./gen/headlight/v1/attention_service_pb.js";
+import type { Tensor } from "./gen/headlight/v1/tensor_pb.js";
+
+type Golden = {
+  name: string;
+  request: JsonValue;
+  expected?: JsonValue;
+  tolerance: number;
+  error?: { code: string; fields: string[] };
+};
+type BadRequest = { fieldViolations: { field: string }[] };
+
+function numbers({ data }: Tensor): number[] {
+  if (data.case === "f32Values") return data.value.values;
+  if (data.case !== "f32Le" && data.case !== "bf16Le") throw new Error(`no numbers in ${data.case}`);
+  const bytes = new DataView(data.value.buffer, data.value.byteOffset, data.value.byteLength);
+  if (data.case === "f32Le") return Array.from({ length: bytes.byteLength / 4 }, (_, i) => bytes.getFloat32(4 * i, true));
+  const upper = new DataView(new ArrayBuffer(4)); // bfloat16 is half of a float32
+  return Array.from({ length: bytes.byteLength / 2 }, (_, i) => {
+    upper.setUint16(0, bytes.getUint16(2 * i, true));
+    return upper.getFloat32(0);
+  });
+}
+
+function tensors({ output, logSumExp, headOutputs, maps }: AttendResponse): Tensor[] {
+  const weights = maps.map(({ form }) => (form.case === "weights" ? form.value : undefined));
+  return [output, logSumExp, headOutputs, ...weights].filter((tensor) => tensor !== undefined);
+}
+
+function isClose(got: Tensor, want: Tensor | undefined, tolerance: number): boolean {
+  if (!want || String(got.shape) !== String(want.shape)) return false;
+  const expected = numbers(want);
+  const found = numbers(got);
+  return (
+    found.length === expected.length &&
+    found.every((x, i) => x === expected[i] || Math.abs(x - (expected[i] ?? NaN)) <= tolerance)
+  );
+}
+
+function answered(answer: AttendResponse, golden: Golden): boolean {
+  if (!golden.expected) return false;
+  const got = tensors(answer);
+  const want = tensors(fromJson(AttendResponseSchema, golden.expected));
+  console.log(`${golden.name}: ${answer.execution?.cpuTarget}, ${got.length} tensors, the first of shape`, got[0]?.shape);
+  return got.length === want.length && got.every((tensor, i) => isClose(tensor, want[i], golden.tolerance));
+}
+
+function refused(failure: ConnectError, { name, error }: Golden): boolean {
+  const fields = failure.details.flatMap((detail) =>
+    "debug" in detail && detail.type === "google.rpc.BadRequest"
+      ? (detail.debug as BadRequest).fieldViolations.map(({ field }) => field)
+      : [],
+  );
+  const code = Code[failure.code]?.replace(/\B[A-Z]/g, "_$&").toUpperCase(); // InvalidArgument
+  console.log(`${name}: ${code}, ${fields}`);
+  return error?.code === code && String(error?.fields) === String(fields);
+}
+
+async function check(golden: Golden): Promise<boolean> {
+  try {
+    const request = fromJson(AttendRequestSchema, golden.request);
+    return answered(await client.attend(request, { timeoutMs: 10_000 }), golden);
+  } catch (failure) {
+    if (failure instanceof ConnectError) return refused(failure, golden);
+    throw failure;
+  }
+}
+
+const [baseUrl = "", ...files] = process.argv.slice(2);
+const client = createClient(AttentionService, createConnectTransport({ baseUrl, useBinaryFormat: true }));
+let passed = 0;
+for (const file of files) passed += Number(await check(JSON.parse(readFileSync(file, "utf8")) as Golden));
+const good = passed === files.length && passed > 0;
+console.log(`golden check ${good ? "passed" : "failed"}: ${passed} of ${files.length}`);
+process.exitCode = good ? 0 : 1;
