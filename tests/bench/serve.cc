@@ -96,7 +96,7 @@ absl::Status Serve() {
     } catch (const json::exception& e) {
       answer = {{"error", e.what()}};
     }
-    std::cout << answer.dump() << std::endl;
+    std::cout << answer.dump() << '\n' << std::flush;
   }
   return absl::OkStatus();
 }

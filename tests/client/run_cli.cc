@@ -22,11 +22,18 @@ struct CloseFile {
 };
 using File = std::unique_ptr<std::FILE, CloseFile>;
 
+void ToBegin(std::FILE* file) {
+  if (std::fseek(file, 0, SEEK_SET) != 0) std::abort();
+}
+
 std::string ReadAll(std::FILE* file) {
-  std::rewind(file);
+  ToBegin(file);
   std::string text;
   char buffer[4096];
-  while (const std::size_t n = std::fread(buffer, 1, sizeof(buffer), file)) text.append(buffer, n);
+  for (std::size_t n = sizeof(buffer); n == sizeof(buffer);) {
+    n = std::fread(buffer, 1, sizeof(buffer), file);
+    text.append(buffer, n);
+  }
   return text;
 }
 
@@ -93,7 +100,7 @@ CliRun RunCli(const std::vector<std::string>& arguments, const CliSetting& setti
   const File out(setting.output.empty() ? std::tmpfile() : std::fopen(setting.output.c_str(), "w+"));
   const File err(std::tmpfile());
   std::fwrite(setting.input.data(), 1, setting.input.size(), in.get());
-  std::rewind(in.get());
+  ToBegin(in.get());
   std::unique_ptr<Terminal> terminal = setting.terminal ? std::make_unique<Terminal>() : nullptr;
 
   posix_spawn_file_actions_t actions;
