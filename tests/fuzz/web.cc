@@ -47,7 +47,8 @@ class Port {
     to.sin_family = AF_INET;
     to.sin_port = htons(static_cast<std::uint16_t>(web_->port()));
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    Expect(connect(connection, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0, "the port takes connections");
+    const auto* address = reinterpret_cast<const sockaddr*>(&to);
+    Expect(connection >= 0 && connect(connection, address, sizeof(to)) == 0, "the port takes connections");
     (void)!send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     shutdown(connection, SHUT_WR);
     std::string answer;
