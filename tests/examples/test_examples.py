@@ -38,8 +38,8 @@ LANGUAGES = {
 LONG_NEEDS = {"cpp": ["cmake", "ninja", "protoc"], "shell": ["go"]}
 BLOCK = re.compile(r"^<!-- test: (\S+) -->\n```sh\n(.*?)^```", re.M | re.S)
 GRPC, WEB, FILES = "127.0.0.1:50051", "127.0.0.1:8080", "../../../tests/golden/"
-# What Go needs where the machine has none: `./dev test` installs it there.
-ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:{ROOT / 'build/venv-go/bin'}"}
+# The Go that `./dev test` installs goes before an older one.
+ENVIRONMENT = {**os.environ, "PATH": f"{ROOT / 'build/venv-go/bin'}:{os.environ['PATH']}"}
 
 
 @dataclass(frozen=True)
