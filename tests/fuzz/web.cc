@@ -48,7 +48,9 @@ class Port {
     to.sin_port = htons(static_cast<std::uint16_t>(web_->port()));
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     const auto* address = reinterpret_cast<const sockaddr*>(&to);
-    Expect(connection >= 0 && connect(connection, address, sizeof(to)) == 0, "the port takes connections");
+    const bool connected = connection >= 0 && connect(connection, address, sizeof(to)) == 0;
+    Expect(connected, "the port takes connections");
+    if (!connected) return "";
     (void)!send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     shutdown(connection, SHUT_WR);
     std::string answer;
