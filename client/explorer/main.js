@@ -13,7 +13,7 @@ import { clearError, showError, watchProgress } from './notice.js';
 import { bindParts, refreshParts, unfoldParts } from './parts.js';
 import { askWholeRow, showReading } from './reading.js';
 import { askScene, shownHeads, shownMap } from './scene.js';
-import { asksAnew, fromFragment, toFragment } from './state.js';
+import { asksAnew, fromFragment, isLink, toFragment } from './state.js';
 import { allowTake } from './take.js';
 import { bindTheme, colours } from './theme.js';
 import { Arcs, Strip } from './words.js';
@@ -189,7 +189,7 @@ document.querySelector('.skip').addEventListener('click', (event) => {
   focusPicture();
 });
 window.addEventListener('hashchange', () => {
-  if (location.hash && !location.hash.includes('=')) return; // no link of ours
+  if (!isLink(location.hash)) return;
   page.state = fromFragment(location.hash);
   showControls(page);
   unfoldParts(page);
