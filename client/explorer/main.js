@@ -81,10 +81,10 @@ function draw() {
   byId('map').hidden = all || state.view === 'words';
   byId('arcs').hidden = all || state.view !== 'words';
   byId('multiples').hidden = !all;
-  byId('numbers').hidden = all || state.view === 'words';
   if (all) showMultiples(byId('multiples'), scene, heads, chooseHead);
   else if (state.view === 'words') arcs.show(scene, map);
   else matrix.show(scene, map, { numbers: state.numbers, colours: colours() });
+  byId('numbers').hidden = byId('map').hidden || !matrix.hasRoom;
   grid.show(scene, map);
   showHeads(byId('heads').lastElementChild, scene, heads, state.head);
   showDepths(byId('depths'), scene, state.depth);
