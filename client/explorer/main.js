@@ -94,9 +94,11 @@ function draw() {
   rest();
 }
 
-function chooseHead(head) {
-  update({ head });
-  focusPicture();
+// Of a long input the head is asked for first: whoever went elsewhere meanwhile stays there.
+async function chooseHead(head) {
+  await update({ head });
+  const { activeElement } = document;
+  if (activeElement === document.body || activeElement.closest('[hidden]')) focusPicture();
 }
 
 function focusPicture() {
