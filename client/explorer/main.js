@@ -81,7 +81,7 @@ function draw() {
   byId('map').hidden = all || state.view === 'words';
   byId('arcs').hidden = all || state.view !== 'words';
   byId('multiples').hidden = !all;
-  if (all) showMultiples(byId('multiples'), scene, heads, chooseHead);
+  if (all) showMultiples(byId('multiples'), scene, heads, { onChoose: chooseHead, onLight: point });
   else if (state.view === 'words') arcs.show(scene, map);
   else matrix.show(scene, map, { numbers: state.numbers, colours: colours() });
   byId('numbers').hidden = byId('map').hidden || !matrix.hasRoom;
@@ -139,7 +139,7 @@ function point(row, key, aloud) {
 }
 
 function light(row, key = -1, aloud = false) {
-  if (!page.map || matrix.stretched) return;
+  if (!page.map || (matrix.stretched && !byId('map').hidden)) return;
   if (page.state.row >= 0 && page.state.row < page.map.rows && (row < 0 || !page.pointed)) row = page.state.row;
   // Arcs without a word are an empty box: the one lit last stays.
   if (page.state.view === 'words' && row < 0) row = page.lit.row < page.map.rows ? Math.max(page.lit.row, 0) : 0;
