@@ -46,17 +46,17 @@ function bindFiles(update) {
 // Waits until nothing has been typed for a moment.
 function bindFields(form, update) {
   let timer;
-  let typed;
+  const typed = new Set(); // not every browser leaves a field when another control is clicked
   const apply = () => {
     clearTimeout(timer);
-    const change = typed && changeOf(typed);
-    typed = undefined;
-    if (change) update(change);
+    const changes = [...typed].map(changeOf).filter(Boolean);
+    typed.clear();
+    if (changes.length) update(Object.assign({}, ...changes));
   };
   form.addEventListener('input', ({ target }) => {
     if (!Object.hasOwn(DEFAULTS, target.name)) return;
     clearTimeout(timer);
-    typed = target;
+    typed.add(target);
     if (['text', 'number', 'textarea'].includes(target.type)) timer = setTimeout(apply, 350);
     else apply();
   });

@@ -55,6 +55,8 @@ export function relativeL2(from, to) {
   return Math.sqrt(change / size);
 }
 
+export const averaged = ({ head }) => (head === 'mean' ? ', on average over the heads' : '');
+
 // "it attends most to because (0.80)". A row whose weights are all 0 sees no key.
 export function sentence(scene, map, row) {
   const values = rowOf(map, row);
@@ -62,8 +64,7 @@ export function sentence(scene, map, row) {
   const name = scene.rowLabel(row);
   if (best < 0 || (scene.stage === 'weights' && values[best] === 0))
     return { name, verb: 'may look at nothing', best: -1, text: `${name} may look at nothing` };
-  const among =
-    (scene.view.keys < scene.keys ? ' of the keys shown' : '') + (map.head === 'mean' ? ', on average over the heads' : '');
+  const among = (scene.view.keys < scene.keys ? ' of the keys shown' : '') + averaged(map);
   const verb = scene.stage === 'weights' ? 'attends most to' : 'scores highest with';
   const key = scene.keyLabel(best);
   const value = scene.digits(values[best]);

@@ -95,6 +95,8 @@ export class Grid {
     above.setAttribute('aria-colindex', key + 2);
     above.textContent = scene.keyLabel(key);
     this.row.setAttribute('aria-rowindex', row + 2);
+    // Else its name would be that of its cell and its header run together.
+    this.row.setAttribute('aria-label', scene.rowLabel(row));
     const [header, cell] = this.row.children;
     header.textContent = scene.rowLabel(row);
     cell.setAttribute('aria-colindex', key + 2);

@@ -65,7 +65,14 @@ export function markRow(root, row, rows) {
   }
 }
 
-export function showMultiples(root, scene, heads, onChoose) {
+// -1: the pointer is on the name below the picture.
+function rowAt({ currentTarget, clientY }, rows) {
+  const { top, height } = currentTarget.querySelector('canvas').getBoundingClientRect();
+  const row = Math.floor(((clientY - top) / height) * rows);
+  return row < rows ? row : -1;
+}
+
+export function showMultiples(root, scene, heads, { onChoose, onLight }) {
   root.replaceChildren(
     ...heads.map((head) => {
       const button = make(
@@ -75,6 +82,8 @@ export function showMultiples(root, scene, heads, onChoose) {
         make('span', {}, head.name),
       );
       button.addEventListener('click', () => onChoose(String(head.head)));
+      button.addEventListener('pointermove', (event) => onLight(rowAt(event, head.rows)));
+      button.addEventListener('pointerleave', () => onLight(-1));
       return button;
     }),
   );

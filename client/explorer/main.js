@@ -13,7 +13,7 @@ import { clearError, showError, watchProgress } from './notice.js';
 import { bindParts, refreshParts, unfoldParts } from './parts.js';
 import { askWholeRow, showReading } from './reading.js';
 import { askScene, shownHeads, shownMap } from './scene.js';
-import { asksAnew, fromFragment, toFragment } from './state.js';
+import { asksAnew, fromFragment, isLink, toFragment } from './state.js';
 import { allowTake } from './take.js';
 import { bindTheme, colours } from './theme.js';
 import { Arcs, Strip } from './words.js';
@@ -81,10 +81,10 @@ function draw() {
   byId('map').hidden = all || state.view === 'words';
   byId('arcs').hidden = all || state.view !== 'words';
   byId('multiples').hidden = !all;
-  byId('numbers').hidden = all || state.view === 'words';
-  if (all) showMultiples(byId('multiples'), scene, heads, chooseHead);
+  if (all) showMultiples(byId('multiples'), scene, heads, { onChoose: chooseHead, onLight: point });
   else if (state.view === 'words') arcs.show(scene, map);
   else matrix.show(scene, map, { numbers: state.numbers, colours: colours() });
+  byId('numbers').hidden = byId('map').hidden || !matrix.hasRoom;
   grid.show(scene, map);
   showHeads(byId('heads').lastElementChild, scene, heads, state.head);
   showDepths(byId('depths'), scene, state.depth);
@@ -94,9 +94,11 @@ function draw() {
   rest();
 }
 
-function chooseHead(head) {
-  update({ head });
-  focusPicture();
+// Of a long input the head is asked for first: whoever went elsewhere meanwhile stays there.
+async function chooseHead(head) {
+  await update({ head });
+  const { activeElement } = document;
+  if (activeElement === document.body || activeElement.closest('[hidden]')) focusPicture();
 }
 
 function focusPicture() {
@@ -137,7 +139,7 @@ function point(row, key, aloud) {
 }
 
 function light(row, key = -1, aloud = false) {
-  if (!page.map || matrix.stretched) return;
+  if (!page.map || (matrix.stretched && !byId('map').hidden)) return;
   if (page.state.row >= 0 && page.state.row < page.map.rows && (row < 0 || !page.pointed)) row = page.state.row;
   // Arcs without a word are an empty box: the one lit last stays.
   if (page.state.view === 'words' && row < 0) row = page.lit.row < page.map.rows ? Math.max(page.lit.row, 0) : 0;
@@ -189,7 +191,7 @@ document.querySelector('.skip').addEventListener('click', (event) => {
   focusPicture();
 });
 window.addEventListener('hashchange', () => {
-  if (location.hash && !location.hash.includes('=')) return; // no link of ours
+  if (!isLink(location.hash)) return;
   page.state = fromFragment(location.hash);
   showControls(page);
   unfoldParts(page);

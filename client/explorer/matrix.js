@@ -6,6 +6,7 @@ import { indexOf, inkOn, paintBitmap, rangeOf } from './colours.js';
 
 const LABELLED = 48; // more rows get numbers at the edge instead of words
 const MOST_CELL = 50;
+const LEAST_TEXT = 7; // pixels: numbers that would be smaller are not offered
 const FONT = '13px system-ui, sans-serif';
 
 function prepare(canvas, width, height) {
@@ -64,6 +65,7 @@ export class Matrix {
     this.box = { left, top, width: this.words ? Math.min(side, columns * MOST_CELL) : side, height, above };
     this.cell = { width: this.box.width / columns, height: this.box.height / rows };
     this.size = { width: left + this.box.width + right, height: top + height + 6 };
+    this.measureNumbers();
   }
 
   get sums() {
@@ -85,7 +87,7 @@ export class Matrix {
     if (!this.words) return this.drawTicks(context);
     this.drawGaps(context);
     this.drawLabels(context);
-    if (this.numbers) this.drawNumbers(context);
+    if (this.numbers && this.hasRoom) this.drawNumbers(context);
   }
 
   drawGaps(context) {
@@ -135,18 +137,30 @@ export class Matrix {
     }
   }
 
+  // Where four digits have no room two may do, but not among thousands of keys: there all would be 0.00.
+  measureNumbers() {
+    const ways = this.scene.digits === digits ? [digits, (value) => value.toFixed(2)] : [this.scene.digits];
+    this.textSize = 0;
+    for (const way of this.words ? ways : []) {
+      if (this.hasRoom) return;
+      this.texts = Array.from(this.map.values, (value) => (Number.isFinite(value) ? way(value) : '–∞'));
+      this.textSize = Math.min(12, (1.6 * this.cell.width) / Math.max(...this.texts.map(({ length }) => length)));
+    }
+  }
+
+  get hasRoom() {
+    return this.textSize >= LEAST_TEXT;
+  }
+
   drawNumbers(context) {
-    const texts = Array.from(this.map.values, (value) => (Number.isFinite(value) ? this.scene.digits(value) : '–∞'));
-    const size = Math.min(12, (1.6 * this.cell.width) / Math.max(...texts.map(({ length }) => length)));
-    if (size < 7) return;
     context.textAlign = 'center';
-    context.font = `${size}px system-ui, sans-serif`;
+    context.font = `${this.textSize}px system-ui, sans-serif`;
     this.map.values.forEach((value, i) => {
       const finite = Number.isFinite(value);
       context.fillStyle = finite ? inkOn(indexOf(value, this.range.low, this.range.high)) : this.colours.soft;
       const x = this.box.left + ((i % this.map.columns) + 0.5) * this.cell.width;
       const y = this.box.top + (Math.floor(i / this.map.columns) + 0.5) * this.cell.height;
-      context.fillText(texts[i], x, y);
+      context.fillText(this.texts[i], x, y);
     });
   }
 

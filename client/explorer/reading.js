@@ -1,7 +1,7 @@
 // The lit row in words and bars.
 
 import { call } from './api.js';
-import { rowOf, sentence, sumOf, topKeys } from './describe.js';
+import { averaged, rowOf, sentence, sumOf, topKeys } from './describe.js';
 import { bar, byId, make } from './elements.js';
 import { STAGES, attendRequest } from './requests.js';
 
@@ -51,6 +51,7 @@ export function showReading(page, { row, key }, aloud) {
   }
   const { scene, map } = page;
   const values = rowOf(map, row);
+  byId('row-panel').querySelector('h2').textContent = `This row${averaged(map)}`;
   const said = sentence(scene, map, row);
   line.replaceChildren(make('b', {}, said.name), ` ${said.verb} `);
   if (said.best >= 0)

@@ -72,8 +72,9 @@ export function mapsOf(state, input) {
   const exact = view.rows <= MAX_SIDE && view.keys <= MAX_SIDE;
   const one = isLong(state, input) && /^\d+$/.test(state.head) && Number(state.head) < input.heads;
   const side = one ? MAX_SIDE : POOLED_ALL;
-  // The mean over heads of largest values would be nobody's largest.
-  const reducer = state.head === 'mean' ? 'POOL_REDUCER_MEAN' : 'POOL_REDUCER_MAX';
+  // Of all heads the page tells the mean, and a mean of largest values would be nobody's largest. But where one score is
+  // masked the mean of a cell is -∞.
+  const reducer = one || state.stage === 'biased' ? 'POOL_REDUCER_MAX' : 'POOL_REDUCER_MEAN';
   const pooled = { rows: Math.min(side, view.rows), columns: Math.min(side, view.keys), reducer };
   return {
     heads: one ? [Number(state.head)] : [],

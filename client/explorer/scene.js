@@ -55,6 +55,7 @@ async function attendScene(state, signal) {
     headCount: input.heads,
     tokens: input.tokens,
     keys: input.keys,
+    byMean: outputs.maps[0].pooled?.reducer === 'POOL_REDUCER_MEAN',
     exact: heads[0].rows === view.rows && heads[0].columns === view.keys,
   };
 }

@@ -4,6 +4,7 @@ import { hasToken, procedure } from './api.js';
 
 // Where gRPC listens by default; a page cannot know of another port.
 const grpc = () => `${location.hostname}:50051`;
+const PORT = '# gRPC at its default port: --listen of the server may say another.\n';
 const isSecure = () => location.protocol === 'https:';
 const HINT = '# The token of the server stands in the environment, as HEADLIGHT_TOKEN.\n';
 const HEADER = `-H "authorization: Bearer $HEADLIGHT_TOKEN" `;
@@ -19,7 +20,7 @@ REQUEST
 const grpcurl = (
   method,
   request,
-) => `${hint()}grpcurl ${isSecure() ? '' : '-plaintext '}${header()}-max-msg-sz 268435456 -d @ ${grpc()} ${procedure(method)} <<'REQUEST'
+) => `${PORT}${hint()}grpcurl ${isSecure() ? '' : '-plaintext '}${header()}-max-msg-sz 268435456 -d @ ${grpc()} ${procedure(method)} <<'REQUEST'
 ${JSON.stringify(request)}
 REQUEST
 `;
@@ -30,7 +31,7 @@ function python(method, request) {
   const module = name.replace(/Service$/, '').toLowerCase();
   const credentials = isSecure() ? ', grpc.ssl_channel_credentials()' : '';
   const metadata = hasToken() ? ', metadata=[("authorization", f"Bearer {os.environ[\'HEADLIGHT_TOKEN\']}")]' : '';
-  return `${hint()}${hasToken() ? 'import os\n\n' : ''}import grpc
+  return `${PORT}${hint()}${hasToken() ? 'import os\n\n' : ''}import grpc
 from google.protobuf import json_format
 from headlight.v1 import ${module}_service_pb2 as pb
 from headlight.v1 import ${module}_service_pb2_grpc as rpc

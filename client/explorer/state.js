@@ -57,6 +57,10 @@ export function fromFragment(fragment) {
   return state;
 }
 
+// A fragment of another making says nothing of the page's state; an empty one is the first picture's.
+export const isLink = (fragment) =>
+  fragment === '' || [...new URLSearchParams(fragment.slice(1)).keys()].some((name) => Object.hasOwn(DEFAULTS, name));
+
 export function toFragment(state) {
   const parts = new URLSearchParams();
   for (const name of Object.keys(DEFAULTS)) {

@@ -99,7 +99,11 @@ export class Arcs {
   show(scene, map) {
     Object.assign(this, { scene, map });
     this.root.replaceChildren();
-    if (map.rows > MOST_WORDS || map.rows !== map.columns) {
+    const fits = map.rows <= MOST_WORDS && map.rows === map.columns;
+    // What has no arcs has no use for keys, and is to be read.
+    this.root.tabIndex = fits ? 0 : -1;
+    this.root.setAttribute('role', fits ? 'application' : 'region');
+    if (!fits) {
       this.root.append(make('p', { class: 'hint' }, `Arcs are drawn for up to ${MOST_WORDS} words that read each other.`));
       this.arcs = undefined;
       return;

@@ -34,14 +34,17 @@ export class Zoom {
     byId('zoom').hidden = !scene.long;
     this.frame.classList.remove('zoomed');
     if (!scene.long) return;
-    const { view, exact } = scene;
+    const { view, exact, byMean, stage } = scene;
     this.view = { ...view };
     this.frame.classList.toggle('zoomed', !this.isWhole);
     const { rows, columns } = scene.heads[0];
-    const [of, weights] = this.page.state.head === 'mean' ? ['mean', ' of each head'] : ['largest', ''];
+    const { head } = this.page.state;
+    const whose = /^\d+$/.test(head) ? '' : ' of each head';
+    const then = head === 'mean' && !byMean ? ', and of these the mean' : '';
+    const what = stage === 'weights' ? 'weights' : 'scores';
     const cells = exact
-      ? 'exact weights'
-      : `pooled to ${rows} × ${columns}, each cell the ${of} of ${Math.round((view.rows * view.keys) / (rows * columns))} weights${weights}`;
+      ? `exact ${what}`
+      : `pooled to ${rows} × ${columns}, each cell the ${byMean ? 'mean' : 'largest'} of ${Math.round((view.rows * view.keys) / (rows * columns))} ${what}${whose}${then}`;
     byId('zoom-words').textContent =
       `rows ${view.row}–${view.row + view.rows - 1}, keys ${view.key}–${view.key + view.keys - 1}: ${cells}`;
   }

@@ -96,6 +96,15 @@ def test_numbers_come_on_demand(page):
     assert page.locator("#map").screenshot() != without
 
 
+def test_numbers_are_offered_where_cells_have_room_for_them(open_page):
+    small = {"viewport": {"width": 390, "height": 844}}
+    page = open_page(**small)
+    without = page.locator("#map").screenshot()
+    page.check("[name=numbers]")
+    assert page.locator("#map").screenshot() != without
+    expect(open_page("#source=long&tokens=512&zoom=100,40,0,40", **small).locator("#numbers")).to_be_hidden()
+
+
 @pytest.mark.parametrize("head", [0, 1, 2])
 def test_heads_have_names_and_can_be_switched(page, head, attention):
     name = attention.GetDemo(pb.GetDemoRequest()).head_descriptions[head]
@@ -127,9 +136,10 @@ def test_the_skip_link_moves_the_focus_and_keeps_what_is_shown(open_page):
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "map"
     assert "text=a+b+c+d" in page.url
-    page.evaluate("location.hash = 'nowhere'")
-    page.wait_for_timeout(100)
-    expect(page.locator("[name=text]")).to_have_value("a b c d")
+    for unknown in ("nowhere", "no=where"):
+        page.evaluate(f"location.hash = '{unknown}'")
+        page.wait_for_timeout(100)
+        expect(page.locator("[name=text]")).to_have_value("a b c d")
 
 
 def test_what_was_typed_stays_when_another_control_is_used_at_once(open_page):
@@ -142,12 +152,39 @@ def test_what_was_typed_stays_when_another_control_is_used_at_once(open_page):
     assert "text=one+two+three+two" in page.url and "stage=scaled" in page.url
 
 
+def test_what_was_typed_stays_when_another_control_changes_while_the_field_is_not_left(open_page):
+    page = open_page("#source=text")
+    page.evaluate(
+        """for (const [name, set] of [['text', { value: 'k l m' }], ['causal', { checked: true }]]) {
+          const field = document.querySelector(`[name=${name}]`);
+          Object.assign(field, set).dispatchEvent(new Event('input', { bubbles: true }));
+        }"""
+    )
+    expect(page.locator("[name=text]")).to_have_value("k l m")
+    assert "text=k+l+m" in page.url and "causal=1" in page.url
+
+
 def test_the_mean_says_that_it_is_one_and_lights_every_small_picture(open_page):
     page = open_page("#head=all")
     expect(page.locator("#line")).to_contain_text("on average over the heads")
+    expect(page.locator("#row-panel h2")).to_have_text("This row, on average over the heads")
     assert page.locator("#multiples .mark:not([hidden])").count() == 3
     page.locator("#multiples button").nth(1).press("Enter")
     assert page.evaluate("document.activeElement.id") == "map"
+
+
+def test_a_small_picture_that_is_pointed_at_lights_its_row_in_all(open_page):
+    page = open_page("#head=all")
+    picture = page.locator("#multiples canvas").nth(1)
+    picture.hover(position={"x": 20, "y": 0.15 * picture.bounding_box()["height"]})
+    expect(page.locator("#line")).to_contain_text("cat attends most to")
+    assert {mark.get_attribute("style") for mark in page.locator(".mark").all()} == {"top: 10%; height: 10%;"}
+
+
+def test_the_focus_follows_a_head_that_is_chosen_of_a_long_input(open_page):
+    page = open_page("#source=long&tokens=512&head=all")
+    page.locator("#multiples button").nth(1).press("Enter")
+    expect(page.locator("#map")).to_be_focused()
 
 
 def test_a_zoom_of_what_is_shown_whole_is_no_zoom(open_page):
@@ -165,6 +202,15 @@ def test_arrows_go_from_word_to_word_in_the_word_view(open_page):
     assert "row=1" in page.url
 
 
+def test_a_word_view_without_arcs_is_no_stop(open_page):
+    page = open_page("#source=text&view=words&text=" + "+".join(f"w{i}" for i in range(65)))
+    expect(page.locator("#arcs")).to_have_attribute("tabindex", "-1")
+    expect(page.locator("#arcs")).to_have_role("region")
+    page.fill("[name=text]", "a b c")
+    expect(page.locator("#arcs")).to_have_attribute("tabindex", "0")
+    expect(page.locator("#arcs")).to_have_role("application")
+
+
 def test_the_cell_that_has_the_focus_is_named_with_its_headers(page):
     page.locator("#map").focus()
     page.keyboard.press("Control+Home")
@@ -173,3 +219,4 @@ def test_the_cell_that_has_the_focus_is_named_with_its_headers(page):
     expect(page.locator("#cell")).to_have_attribute("aria-label", re.compile("^The to cat: "))
     expect(page.locator("#map [role=columnheader]")).to_have_text("cat")
     expect(page.locator("#map [role=rowheader]")).to_have_text("The")
+    expect(page.locator("#map [role=row]").last).to_have_accessible_name("The")

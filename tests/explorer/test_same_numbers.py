@@ -111,9 +111,10 @@ def test_words_sent_in_another_order_come_back_with_their_rows(open_page):
     assert re.search(r"\d", line(page)) is None
 
 
-def test_the_mean_of_a_pooled_map_is_the_mean_of_the_heads(open_page, attention):
-    page = open_page("#source=long&tokens=2048&head=mean")
-    expect(page.locator("#zoom-words")).to_contain_text("each cell the mean of 64 weights of each head")
+@pytest.mark.parametrize("head", ["mean", "all"])
+def test_the_mean_of_a_pooled_map_is_the_mean_of_the_heads(open_page, attention, head):
+    page = open_page(f"#source=long&tokens=2048&head={head}")
+    expect(page.locator("#zoom-words")).to_contain_text("to 256 × 256, each cell the mean of 64 weights of each head")
     shown = numbers(page)[2]
     request = pb.AttendRequest()
     problem = {"seededEmbeddings": {"seed": 1, "tokens": 2048, "width": 64}, "seededWeights": {"seed": 1}}
@@ -125,7 +126,24 @@ def test_the_mean_of_a_pooled_map_is_the_mean_of_the_heads(open_page, attention)
     np.testing.assert_allclose(shown, np.mean(maps, axis=0), rtol=1e-5, atol=1e-9)
 
 
-def test_the_softmax_of_a_pooled_row_is_that_of_its_first_token(open_page):
+def test_the_mean_of_masked_scores_is_of_those_that_are_left(open_page):
+    page = open_page("#source=long&tokens=2048&stage=biased&window=2&head=mean")
+    expect(page.locator("#zoom-words")).to_contain_text("the largest of 64 scores of each head, and of these the mean")
+    assert np.isfinite(numbers(page)[2]).sum() >= 256
+
+
+def test_the_softmax_of_a_pooled_row_is_that_of_its_first_token(open_page, attention):
     page = open_page("#source=long&tokens=2048&open=softmax&row=300")
     panel = page.locator("[data-part=softmax]")
     expect(panel).to_contain_text("Row “t1200”, the first of t1200–t1203,")
+    request = pb.AttendRequest()
+    problem = {"seededEmbeddings": {"seed": 1, "tokens": 2048, "width": 64}, "seededWeights": {"seed": 1}}
+    maps = {"heads": [0], "rows": [{"begin": 1200, "end": 1201}], "topKeys": {"k": 16}}
+    json_format.ParseDict(
+        {"selfAttention": problem, "options": {"queryHeads": 4}, "outputs": {"maps": [maps]}}, request
+    )
+    want = attention.Attend(request).maps[0].top_keys
+    panel.locator("input[type=range]").fill("3")
+    assert panel.locator(".bars .name").all_inner_texts() == [f"t{key}" for key in want.keys]
+    shown = [float(text) for text in panel.locator(".bars .number").all_inner_texts()]
+    assert np.allclose(shown, want.weights, rtol=0.05)
