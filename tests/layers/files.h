@@ -99,7 +99,8 @@ class Numbers {
 };
 
 inline std::vector<float> FloatsOf(const OwnedTensor& tensor) {
-  return {tensor.floats(), tensor.floats() + tensor.bytes.size() / sizeof(float)};
+  const std::size_t count = tensor.bytes.size() / sizeof(float);
+  return {tensor.floats(), tensor.floats() + count};
 }
 
 }  // namespace headlight::testing

@@ -270,13 +270,14 @@ Tensors StackTensors() {
   return tensors;
 }
 
-const std::map<std::string, std::string> kStackMetadata = {
-    {"headlight.query_heads", "4"},        {"headlight.key_value_heads", "2"},
-    {"headlight.causal", "false"},         {"headlight.norm_epsilon", "1e-6"},
-    {"headlight.vocabulary", "a\\nb\\nc"}, {"headlight.description", "three words"}};
+std::map<std::string, std::string> StackMetadata() {
+  return {{"headlight.query_heads", "4"},        {"headlight.key_value_heads", "2"},
+          {"headlight.causal", "false"},         {"headlight.norm_epsilon", "1e-6"},
+          {"headlight.vocabulary", "a\\nb\\nc"}, {"headlight.description", "three words"}};
+}
 
 TEST(Schemes, AStackWithAllThatItMayHave) {
-  const auto file = Load(StackTensors(), {}, kStackMetadata);
+  const auto file = Load(StackTensors(), {}, StackMetadata());
   ASSERT_TRUE(file.ok()) << file.status();
   ASSERT_NE(file->stack, nullptr);
   const Stack& stack = *file->stack;
@@ -306,7 +307,7 @@ TEST(Schemes, AStackThatCannotBe) {
     Tensors tensors = StackTensors();
     if (tensor == nullptr) tensors.erase(name);
     if (tensor != nullptr) tensors[name] = *tensor;
-    std::map<std::string, std::string> metadata = kStackMetadata;
+    std::map<std::string, std::string> metadata = StackMetadata();
     if (!key.empty()) metadata["headlight." + key] = value;
     return FirstOf(Load(tensors, {}, metadata)).field;
   };
@@ -328,7 +329,7 @@ TEST(Schemes, AStackThatCannotBe) {
   Tensors gap = StackTensors();
   for (const auto& [name, tensor] : Ours("layers.1.")) gap.erase(name);
   for (const auto& [name, tensor] : Ours("layers.2.")) gap[name] = tensor;
-  EXPECT_EQ(FirstOf(Load(gap, {}, kStackMetadata)).field, "tensors[\"layers.1.query\"]");
+  EXPECT_EQ(FirstOf(Load(gap, {}, StackMetadata())).field, "tensors[\"layers.1.query\"]");
 }
 
 }  // namespace
