@@ -17,6 +17,13 @@ const SERVICES = {
 // Of a call in JSON, as the server takes it (docs/web.md). It would refuse more as it refuses when it is full.
 const MOST_BYTES = 8 * 2 ** 20;
 
+// Also for what would be made first: numbers without bounds take a page's memory before they are sent.
+export function checkSize(size) {
+  if (size <= MOST_BYTES) return;
+  const words = `It would be ${bytes(size)} of JSON; the server takes ${bytes(MOST_BYTES)}.`;
+  throw new CallError('too_large', `${words} Take fewer words, a smaller width or a shorter file; over gRPC it takes more.`);
+}
+
 export const procedure = (method) => `headlight.v1.${SERVICES[method]}/${method}`;
 
 // What the server refused, or that it did not answer.
@@ -77,11 +84,7 @@ async function post(method, request, signal) {
   const headers = { 'content-type': 'application/json', 'connect-protocol-version': '1' };
   if (token) headers.authorization = `Bearer ${token}`;
   const body = new Blob([JSON.stringify(request)]);
-  if (body.size > MOST_BYTES)
-    throw new CallError(
-      'too_large',
-      `It would be ${bytes(body.size)} of JSON; the server takes ${bytes(MOST_BYTES)}. Take fewer words, a smaller width or a shorter file; over gRPC it takes more.`,
-    );
+  checkSize(body.size);
   const options = { method: 'POST', headers, body, signal };
   let response;
   try {

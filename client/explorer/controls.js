@@ -7,9 +7,10 @@ import { DEFAULTS, fresh } from './state.js';
 
 function valueOf(field) {
   if (field.type === 'checkbox') return field.checked;
-  if (typeof DEFAULTS[field.name] !== 'number') return field.value;
   // A number that is half typed asks for nothing.
-  return field.value === '' || !field.checkValidity() ? undefined : Number(field.value);
+  if (field.type === 'number' && !field.checkValidity()) return undefined;
+  if (typeof DEFAULTS[field.name] !== 'number') return field.value;
+  return field.value === '' ? undefined : Number(field.value);
 }
 
 function changeOf(field) {
@@ -84,6 +85,12 @@ export function offerLayers(page, { layers, stacks }) {
   showControls(page);
 }
 
+// Where a phone's width does not hold all sources, the chosen one and a part of the one before it are in sight.
+function showSource() {
+  const sources = byId('sources');
+  sources.scrollLeft = sources.querySelector(':checked').parentElement.offsetLeft - sources.offsetLeft - 40;
+}
+
 export function showControls({ state }) {
   for (const field of byId('controls').elements) {
     if (!Object.hasOwn(DEFAULTS, field.name)) continue;
@@ -92,6 +99,7 @@ export function showControls({ state }) {
     else if (field.type === 'checkbox') field.checked = value;
     else if (field !== document.activeElement || field.localName === 'select') field.value = value;
   }
+  showSource();
   for (const part of document.querySelectorAll('[data-for]'))
     part.hidden = !part.dataset.for.split(' ').includes(state.source);
   const asksHeads = byId('layers').selectedOptions[0]?.hasAttribute('data-asks-heads');

@@ -31,7 +31,7 @@ export class Grid {
       this.origin = undefined;
     });
     frame.addEventListener('pointermove', (event) => this.point(event));
-    frame.addEventListener('pointerleave', (event) => event.pointerType === 'mouse' && onLight(-1, -1));
+    frame.addEventListener('pointerleave', (event) => event.pointerType === 'mouse' && this.leave());
     frame.addEventListener('click', (event) => this.click(event));
     frame.addEventListener('keydown', (event) => this.press(event));
     frame.addEventListener('focus', () => frame.matches(':focus-visible') && this.goTo(this.cell));
@@ -56,6 +56,12 @@ export class Grid {
       this.frameAsked = undefined;
       this.onLight(this.pointed.row, this.pointed.key);
     });
+  }
+
+  // What a frame was asked for is past.
+  leave() {
+    this.pointed = { row: -1, key: -1 };
+    this.onLight(-1, -1);
   }
 
   click(event) {

@@ -1,6 +1,6 @@
 // What heads read: turns the state into the part of a request that names tensors, tokens and weights.
 
-import { call } from './api.js';
+import { call, checkSize } from './api.js';
 import { hashedEmbeddings, shuffledOrder } from './seeds.js';
 import { words } from './state.js';
 import { makeTensor, permuteRows, shapeOf } from './tensors.js';
@@ -67,6 +67,7 @@ function textInput(state, server) {
   const tokens = words(state.text);
   if (tokens.length === 0) throw new Error('Write a word or two first.');
   const weights = weightsOf(state, server);
+  checkSize((tokens.length * weights.width * 16) / 3); // float32 in base64
   return fromEmbeddings(
     makeTensor([tokens.length, weights.width], hashedEmbeddings(tokens, weights.width)),
     tokens,

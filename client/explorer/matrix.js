@@ -144,7 +144,7 @@ export class Matrix {
     for (const way of this.words ? ways : []) {
       if (this.hasRoom) return;
       this.texts = Array.from(this.map.values, (value) => (Number.isFinite(value) ? way(value) : '–∞'));
-      this.textSize = Math.min(12, (1.6 * this.cell.width) / Math.max(...this.texts.map(({ length }) => length)));
+      this.textSize = Math.min(12, (1.45 * this.cell.width) / Math.max(...this.texts.map(({ length }) => length)));
     }
   }
 

@@ -67,7 +67,8 @@ export function showError(root, error, retry) {
   else parts.push(make('p', {}, error.message));
   if (error.retryDelay) parts.push(make('p', {}, `It asks to come back in ${parseFloat(error.retryDelay)} s.`));
   if (error.code === 'unauthenticated') parts.push(tokenForm(retry));
-  if (error.code !== 'too_large') {
+  // What the page refuses it would refuse again.
+  if (error.code && error.code !== 'too_large') {
     const button = make('button', { type: 'button', class: 'retry' }, 'Try again');
     button.addEventListener('click', retry);
     parts.push(button);
@@ -76,7 +77,8 @@ export function showError(root, error, retry) {
   const focused = root.contains(document.activeElement);
   root.replaceChildren(...parts);
   root.hidden = false;
-  if (focused) root.querySelector('input, button')?.focus();
+  root.tabIndex = -1;
+  if (focused) (root.querySelector('input, button') ?? root).focus();
 }
 
 export function clearError(root) {

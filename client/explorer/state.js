@@ -40,13 +40,20 @@ const CHOICES = {
   view: ['matrix', 'words'],
   position: ['none', 'sinusoidal', 'learned', 'rotary', 'alibi'],
 };
+const FORMS = { head: /^(\d+|mean|all)$/, window: /^\d*$/ };
+
+// Numbers are whole, and none is below 0 but where that means none.
+function parseNumber(text, like) {
+  const number = Number(text);
+  return text.trim() !== '' && Number.isSafeInteger(number) && number >= Math.min(like, 0) ? number : like;
+}
 
 function parse(name, text) {
   const like = DEFAULTS[name];
   if (Object.hasOwn(CHOICES, name)) return CHOICES[name].includes(text) ? text : like;
+  if (Object.hasOwn(FORMS, name)) return FORMS[name].test(text) ? text : like;
   if (typeof like === 'boolean') return text === '1';
-  if (typeof like === 'number') return Number.isFinite(Number(text)) ? Number(text) : like;
-  return text;
+  return typeof like === 'number' ? parseNumber(text, like) : text;
 }
 
 export function fromFragment(fragment) {

@@ -36,7 +36,7 @@ async function take(what, page) {
   else if (what === 'svg') save(new Blob([toSvg(scene, map)], { type: 'image/svg+xml' }), 'headlight.svg');
   else if (what === 'csv') save(new Blob([toCsv(scene, map)], { type: 'text/csv' }), 'headlight.csv');
   else return copy(snippets[what](scene.method, scene.request), 'The request is copied.');
-  return SAID[what];
+  return `${SAID[what]}${page.state.head === 'all' ? ' It is the mean of all heads.' : ''}`;
 }
 
 // While a refusal is shown, the picture under it is of what was asked before. The link alone is of now.

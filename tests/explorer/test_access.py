@@ -47,6 +47,11 @@ def test_nothing_is_wider_than_the_window(open_page, fragment, size):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_the_chosen_source_is_in_sight_on_a_phone(open_page):
+    page = open_page("#source=long&tokens=512", viewport={"width": 320, "height": 640})
+    expect(page.locator("#sources label", has_text="Long input")).to_be_in_viewport(ratio=1)
+
+
 def test_light_and_dark_follow_the_system_until_the_switch_says_otherwise(open_page):
     page = open_page(color_scheme="dark")
     theme = page.locator("html")

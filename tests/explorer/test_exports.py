@@ -129,3 +129,9 @@ def test_nothing_old_is_exported_while_a_refusal_is_shown(open_page):
     expect(page.locator("[data-take=link]")).to_be_enabled()
     page.fill("[name=heads]", "4")
     expect(page.locator("[data-take=csv]")).to_be_enabled()
+
+
+def test_what_is_saved_of_all_heads_is_said_to_be_their_mean(open_page):
+    page = open_page("#head=all")
+    download(page, "csv")
+    expect(page.locator("#taken")).to_contain_text("It is the mean of all heads")

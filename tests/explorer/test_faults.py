@@ -126,6 +126,17 @@ def test_what_is_too_large_for_a_page_is_told_from_a_full_server(open_page):
     expect(page.locator("#error .retry")).to_have_count(0)
 
 
+def test_a_width_beyond_all_bounds_is_too_large_too(open_page):
+    page = open_page("#source=text&width=1000000000000", ready=False)
+    expect(page.locator("#error h3")).to_have_text("This is too large to send from a page")
+
+
+def test_what_the_page_refuses_it_does_not_offer_to_try_again(open_page):
+    page = open_page("#source=file", ready=False)
+    expect(page.locator("#error")).to_contain_text("Choose a file of embeddings")
+    expect(page.locator("#error .retry")).to_have_count(0)
+
+
 def test_when_to_come_back_is_said(open_page):
     page = open_page(expected=(FAILED,))
     details = [{"type": "google.rpc.RetryInfo", "value": "CgIIAg", "debug": {"retryDelay": "2.500s"}}]

@@ -62,7 +62,7 @@ def test_back_takes_back_what_was_switched(open_page):
 
 
 @pytest.mark.parametrize(
-    "fragment", ["#row=99", "#head=77", "#zoom=1,2", "#unknown=1&row=x", "#source=stack&depth=9", "#shuffle=abc"]
+    "fragment", ["#row=99", "#row=1.5", "#head=77", "#head=1.5", "#zoom=1,2", "#unknown=1&row=x", "#source=stack&depth=9", "#shuffle=abc"]
 )
 def test_a_link_of_nonsense_still_shows_a_picture(open_page, fragment):
     page = open_page(fragment)

@@ -66,6 +66,17 @@ def test_a_click_locks_a_row_and_another_lets_it_go(page):
     expect(page.locator("#line")).to_have_text("Point at a row, or tap it.")
 
 
+def test_a_pointer_that_left_within_a_frame_lights_nothing(page):
+    x, y = cell(page, 1, 2)
+    page.evaluate(
+        """([clientX, clientY]) => { for (const type of ['pointermove', 'pointerleave'])
+          document.getElementById('map').dispatchEvent(new PointerEvent(type, { clientX, clientY, pointerType: 'mouse' }));
+          return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))); }""",
+        [x, y],
+    )
+    expect(page.locator("#line")).to_have_text("Point at a row, or tap it.")
+
+
 def test_a_tap_lights_a_row(open_page):
     page = open_page(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
     page.locator("#strip button", has_text=re.compile("^it$")).tap()

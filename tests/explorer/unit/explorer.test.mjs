@@ -68,6 +68,13 @@ test('what is not among the choices is the default', () => {
   assert.deepEqual(fromFragment('#stage=bogus&position=__proto__&source=toString&view=x'), { ...DEFAULTS });
 });
 
+test('numbers of a link are whole, and a head is a number, the mean or all', () => {
+  assert.deepEqual(fromFragment('#row=1.5&depth=0.5&lengths=-1&width=1e400&cargo=-3&heads=&window=x&head=1.5'), { ...DEFAULTS });
+  assert.deepEqual(fromFragment('#row=-1&head=__proto__'), { ...DEFAULTS });
+  const given = { row: 2, window: '3', head: 'all', seed: 7 };
+  assert.deepEqual(fromFragment('#row=2&window=3&head=all&seed=7'), { ...DEFAULTS, ...given });
+});
+
 test('only what changes the request asks anew', () => {
   const with_ = (change, long = false) => asksAnew(DEFAULTS, { ...DEFAULTS, ...change }, long);
   assert.equal(with_({ row: 3 }), false);
