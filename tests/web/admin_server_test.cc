@@ -13,6 +13,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -27,6 +28,7 @@ namespace {
 class Connection {
  public:
   Connection(int port, int family) : socket_(::socket(family, SOCK_STREAM, 0)) {
+    if (socket_ < 0) std::abort();
     const timeval patience{10, 0};
     setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     if (family == AF_INET) {
@@ -178,6 +180,7 @@ TEST(AdminServer, SurvivesHostileRequests) {
 TEST(AdminServer, APageThatThrowsTellsNothing) {
   AdminPages pages = Pages();
   pages.metrics = []() -> std::string { throw std::runtime_error("secret"); };
+  // NOLINTNEXTLINE(bugprone-std-exception-baseclass): whatever it throws.
   pages.ready = []() -> absl::Status { throw 42; };
   const auto server = Serve(std::move(pages));
   const Reply metrics = Ask(server->port(), "GET /metrics");
