@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -82,7 +83,7 @@ class ConformanceService final : public suite::ConformanceService::CallbackServi
       end = {static_cast<grpc::StatusCode>(status.code()), status.message(), status.SerializeAsString()};
     } else {
       payload->set_data(wanted.response_data());
-      *payload->mutable_request_info() = info;
+      *payload->mutable_request_info() = std::move(info);
     }
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     auto* alarm = new grpc::Alarm;
