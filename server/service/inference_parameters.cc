@@ -21,6 +21,8 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using inference::InferParameter;
 
+// Triton's clients write such by themselves, about streams and sequences; its protocol keeps the names for that.
+constexpr char kOfTriton[] = "triton_";
 constexpr char kKnown[] =
     "a field of AttentionOptions, as scale or mask.causal.alignment, or causal, options, priority, tensor_kind, "
     "timeout";
@@ -156,7 +158,7 @@ void DecodeParameters(const inference::ModelInferRequest& message, InferenceAske
   const auto options = message.parameters().find("options");
   if (options != message.parameters().end()) set(options->first, options->second);
   for (const auto& [name, value] : message.parameters()) {
-    if (name != "options") set(name, value);
+    if (name != "options" && !absl::StartsWith(name, kOfTriton)) set(name, value);
   }
 }
 

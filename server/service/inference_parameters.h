@@ -8,8 +8,8 @@
 
 namespace headlight {
 
-// Sets what the parameters say: "options" first (AttentionOptions as JSON), then the others. Adds what is wrong with
-// them to the violations of `asked->decoded`.
+// Sets what the parameters say: "options" first (AttentionOptions as JSON), then the others, but for those whose name
+// begins with "triton_". Adds what is wrong with them to the violations of `asked->decoded`.
 void DecodeParameters(const inference::ModelInferRequest& message, InferenceAsked* asked);
 
 }  // namespace headlight

@@ -1,6 +1,9 @@
 """The Open Inference Protocol v2 (KServe, Triton): the same attention under other names, and Triton's own client."""
 
+import json
 import os
+import pathlib
+import re
 import subprocess
 
 import grpc
@@ -16,6 +19,7 @@ from wire import BF16, BOOL, F16, F32, KINDS, array, options_pb, outputs_pb, ser
 
 DATATYPES = {F32: "FP32", F16: "FP16", BF16: "BF16", BOOL: "BOOL"}
 TRITON_PYTHON = os.environ.get("HEADLIGHT_TRITON_PYTHON")
+PERF_ANALYZER = os.environ.get("HEADLIGHT_PERF_ANALYZER")
 
 
 @pytest.fixture
@@ -238,3 +242,34 @@ def test_tritons_own_client(server) -> None:
     run = subprocess.run([TRITON_PYTHON, "-B", program, server.address], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert run.stdout == "Triton's client: 5 of 5\n"
+
+
+needs_perf_analyzer = pytest.mark.skipif(PERF_ANALYZER is None, reason="no perf_analyzer: HEADLIGHT_PERF_ANALYZER is not set")
+
+
+def analyze(address: str, data: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
+    """One short measurement by Triton's own tool."""
+    environment = pathlib.Path(PERF_ANALYZER)
+    (library,) = environment.glob("lib/python*/site-packages/nvidia/cuda_runtime/lib")
+    command = [environment / "bin" / "perf_analyzer", "-m", "attention", "-i", "grpc", "-u", address, "--input-data", data,
+               "--measurement-mode=count_windows", "--measurement-request-count=50", "-p", "200", "-s", "99"]  # fmt: skip
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "LD_LIBRARY_PATH": str(library)})  # fmt: skip
+
+
+@needs_perf_analyzer
+@pytest.mark.parametrize("arguments", [[], ["--async", "--concurrency-range=4"]], ids=["one by one", "four at a time"])
+def test_perf_analyzer(server, tmp_path, arguments) -> None:
+    shape = [1, 2, 16, 8]
+    tensors = dict(zip(("query", "key", "value"), np.random.default_rng(10).standard_normal((3, 256)).tolist()))
+    step = {name: {"content": content, "shape": shape} for name, content in tensors.items()}
+    step["mask"] = {"content": [0.0] * 256, "shape": [1, 1, 16, 16]}
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"data": [step]}), encoding="utf-8")
+    labels = {"grpc_service": "inference.GRPCInferenceService", "grpc_method": "ModelInfer", "grpc_code": "OK"}
+    before = server.metrics().value("grpc_server_handled_total", **labels)
+    run = analyze(server.address, data, *arguments)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (count,) = re.findall(r"Request count: (\d+)", run.stdout)
+    assert int(count) >= 50
+    assert server.metrics().value("grpc_server_handled_total", **labels) - before >= int(count)

@@ -58,6 +58,13 @@ TEST_F(InferenceTest, TheOutputAloneUnlessMoreIsNamed) {
   EXPECT_THAT(response_.outputs(0).shape(), ElementsAre(1, 2, 3, 3));
 }
 
+// As its clients write them by themselves: nothing is asked with them.
+TEST_F(InferenceTest, ParametersOfTritonsOwn) {
+  inference::ModelInferRequest request = Ones(3);
+  (*request.mutable_parameters())["triton_enable_empty_final_response"].set_bool_param(true);
+  EXPECT_TRUE(Infer(request).ok());
+}
+
 TEST_F(InferenceTest, AFieldOfTheOptionsByItsPath) {
   inference::ModelInferRequest request = Ones(3);
   auto& parameters = *request.mutable_parameters();
