@@ -90,6 +90,6 @@ int main(int count, char** arguments) {
   }
   headlight::InteropService service;
   const headlight::ListeningServer listening = headlight::ListenAsServer(options, {}, &service);
-  std::cout << listening.port << std::endl;
+  std::cout << listening.port << '\n' << std::flush;
   listening.server->Wait();
 }
