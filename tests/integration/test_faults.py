@@ -145,7 +145,7 @@ def start_cold(faulty: Faulty) -> Server:
     """A server whose warm-up waits. It says where it listens only when it is ready, so it is told."""
     faulty.set("warm_up=inf")
     ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
-    server = faulty.start(f"--listen={ports[0]}", f"--http={ports[1]}", defaults=False, ready=False)
+    server = faulty.start(f"--listen={ports[0]}", f"--http={ports[1]}", "--web=", defaults=False, ready=False)
     server.address, server.http = ports
     grpc.channel_ready_future(server.channel).result(10)
     return server

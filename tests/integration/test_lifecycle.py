@@ -88,6 +88,7 @@ def test_environment_variables_stand_for_flags(start) -> None:
     variables = {
         "HEADLIGHT_LISTEN": "127.0.0.1:0",
         "HEADLIGHT_HTTP": "127.0.0.1:0",
+        "HEADLIGHT_WEB": "127.0.0.1:0",
         "HEADLIGHT_THREADS": "3",
         "HEADLIGHT_CPU_TARGET": "baseline",
         "HEADLIGHT_MAX_RECEIVE_BYTES": "123456",

@@ -120,7 +120,7 @@ def test_nobody_who_reads_holds_nobody_up() -> None:
     """stderr is a pipe that is full: calls are answered, and SIGTERM ends the server as ever."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-    flags = ["--listen=127.0.0.1:0", "--http=", "--log-calls-per-second=100000"]
+    flags = ["--listen=127.0.0.1:0", "--http=", "--web=", "--log-calls-per-second=100000"]
     with subprocess.Popen([BINARY, *flags], stderr=writer, stdout=subprocess.PIPE, text=True, env=environment()) as server:
         try:
             ready = READY.match(server.stdout.readline().strip())
