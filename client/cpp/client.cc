@@ -161,6 +161,13 @@ absl::StatusOr<v1::CompareAlgorithmsResponse> Client::CompareAlgorithms(
       });
 }
 
+absl::StatusOr<v1::MergePartialsResponse> Client::MergePartials(const v1::MergePartialsRequest& request) const {
+  return RunWithRetries<v1::MergePartialsResponse>(
+      [&](grpc::ClientContext* context, v1::MergePartialsResponse* response) {
+        return stubs_->attention->MergePartials(context, request, response);
+      });
+}
+
 absl::StatusOr<v1::GetDemoResponse> Client::GetDemo() const {
   return RunWithRetries<v1::GetDemoResponse>([&](grpc::ClientContext* context, v1::GetDemoResponse* response) {
     return stubs_->attention->GetDemo(context, {}, response);
@@ -211,6 +218,13 @@ PendingCall Client::CompareAlgorithmsAsync(v1::CompareAlgorithmsRequest request,
   return RunAsync<v1::CompareAlgorithmsRequest, v1::CompareAlgorithmsResponse>(
       std::move(request), std::move(done), [](Stubs& stubs, auto&&... rest) {
         stubs.attention->async()->CompareAlgorithms(std::forward<decltype(rest)>(rest)...);
+      });
+}
+
+PendingCall Client::MergePartialsAsync(v1::MergePartialsRequest request, Done<v1::MergePartialsResponse> done) const {
+  return RunAsync<v1::MergePartialsRequest, v1::MergePartialsResponse>(
+      std::move(request), std::move(done), [](Stubs& stubs, auto&&... rest) {
+        stubs.attention->async()->MergePartials(std::forward<decltype(rest)>(rest)...);
       });
 }
 

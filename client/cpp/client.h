@@ -88,6 +88,8 @@ class Client {
   // but stands in `violations` of the answer.
   absl::StatusOr<v1::PlanAttentionResponse> PlanAttention(const v1::PlanAttentionRequest& request) const;
   absl::StatusOr<v1::CompareAlgorithmsResponse> CompareAlgorithms(const v1::CompareAlgorithmsRequest& request) const;
+  // MergePartials of merge.h does the same without a server.
+  absl::StatusOr<v1::MergePartialsResponse> MergePartials(const v1::MergePartialsRequest& request) const;
   absl::StatusOr<v1::GetDemoResponse> GetDemo() const;
   absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo() const;
   absl::StatusOr<v1::AblateHeadsResponse> AblateHeads(const v1::AblateHeadsRequest& request) const;
@@ -102,6 +104,7 @@ class Client {
   PendingCall AttendAsync(v1::AttendRequest request, Done<v1::AttendResponse> done) const;
   PendingCall CompareAlgorithmsAsync(v1::CompareAlgorithmsRequest request,
                                      Done<v1::CompareAlgorithmsResponse> done) const;
+  PendingCall MergePartialsAsync(v1::MergePartialsRequest request, Done<v1::MergePartialsResponse> done) const;
   PendingCall AnalyzeHeadsAsync(v1::AnalyzeHeadsRequest request, Done<v1::AnalyzeHeadsResponse> done) const;
   PendingCall AblateHeadsAsync(v1::AblateHeadsRequest request, Done<v1::AblateHeadsResponse> done) const;
   PendingCall AnalyzeCircuitsAsync(v1::AnalyzeCircuitsRequest request, Done<v1::AnalyzeCircuitsResponse> done) const;

@@ -26,6 +26,7 @@ struct Limits {
   std::int64_t max_row_ranges = 64;
   std::int64_t max_top_keys = 1024;
   std::int64_t max_verify_rows = 64;
+  std::int64_t max_partials = 1024;
   std::int64_t max_string_bytes = 128;
   std::int64_t max_receive_bytes = std::int64_t{128} << 20;
   std::int64_t max_response_bytes = std::int64_t{256} << 20;
@@ -60,6 +61,7 @@ struct Limits {
             {"max_row_ranges", max_row_ranges},
             {"max_top_keys", max_top_keys},
             {"max_verify_rows", max_verify_rows},
+            {"max_partials", max_partials},
             {"max_string_bytes", max_string_bytes},
             {"max_receive_bytes", max_receive_bytes},
             {"max_response_bytes", max_response_bytes},

@@ -176,4 +176,12 @@ std::unique_ptr<Phase> MakeValueCheck(const ProblemSpec& spec, const AttentionDa
   return check;
 }
 
+std::unique_ptr<Phase> MakeValueCheck(const std::vector<NamedTensor>& tensors) {
+  auto check = std::make_unique<ValueCheck>(false);
+  for (const NamedTensor& given : tensors) {
+    check->Add(given.field, given.tensor, given.minus_infinity ? Rule::kAdditiveMask : Rule::kFinite);
+  }
+  return check;
+}
+
 }  // namespace headlight

@@ -3,6 +3,8 @@
 #define HEADLIGHT_SERVER_ENGINE_CHECK_VALUES_H_
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "server/engine/data.h"
 #include "server/engine/phased_work.h"
@@ -17,6 +19,15 @@ namespace headlight {
 // With allow_non_finite only the masks are looked at. Keys and values beyond the key lengths are not read. Named layers
 // were looked at when they were loaded. `spec` and `data` outlive it.
 std::unique_ptr<Phase> MakeValueCheck(const ProblemSpec& spec, const AttentionData& data);
+
+// A phase that fails so where one of the tensors holds NaN or infinity, but for -inf where that is allowed. Empty ones
+// are passed over. Their bytes outlive it.
+struct NamedTensor {
+  std::string field;
+  TensorView tensor;
+  bool minus_infinity = false;
+};
+std::unique_ptr<Phase> MakeValueCheck(const std::vector<NamedTensor>& tensors);
 
 }  // namespace headlight
 

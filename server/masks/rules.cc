@@ -28,7 +28,7 @@ MaskRules::MaskRules(const ProblemSpec& spec, TensorView tensor)
 Range MaskRules::RowKeys(std::int64_t batch, std::int64_t row) const {
   const auto b = static_cast<std::size_t>(batch);
   Range keys{0, mask_.key_lengths.empty() ? dims_.key_tokens : mask_.key_lengths[b]};
-  if (mask_.tensor.has_value()) keys.end = std::min(keys.end, mask_.tensor->shape[3]);
+  if (mask_.tensor.has_value()) keys.end = std::min(keys.end, mask_.tensor->shape[3] - mask_.tensor->first_key);
   if (!mask_.offsets.empty()) {
     const std::int64_t place = row + mask_.offsets[b];
     if (mask_.causal.has_value()) keys.end = std::min(keys.end, place + 1);
@@ -87,7 +87,7 @@ std::int64_t MaskRules::TensorRow(std::int64_t batch, std::int64_t head, std::in
   const std::int64_t b = shape[0] == 1 ? 0 : batch;
   const std::int64_t h = shape[1] == 1 ? 0 : head;
   const std::int64_t r = shape[2] == 1 ? 0 : row;
-  return ((b * shape[1] + h) * shape[2] + r) * shape[3];
+  return ((b * shape[1] + h) * shape[2] + r) * shape[3] + mask_.tensor->first_key;
 }
 
 void MaskRules::ApplySegments(std::int64_t batch, std::int64_t row, Range keys, float* scores) const {

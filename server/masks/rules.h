@@ -67,7 +67,7 @@ class MaskRules {
   bool ApplyTensor(const Tile& tile, std::int64_t row, Range keys, float* scores) const;
   // VisiblePairs of one batch, where there are segments.
   std::int64_t PairsOfSegments(std::int64_t batch) const;
-  // Element offset of the tensor's row for (batch, head, row).
+  // Element offset, in the tensor, of key 0 for (batch, head, row).
   std::int64_t TensorRow(std::int64_t batch, std::int64_t head, std::int64_t row) const;
 
   Dimensions dims_;

@@ -86,8 +86,11 @@ absl::StatusOr<ProblemSpec> CheckProblem(const ProblemRequest& request, const Li
   Violations violations = request.violations;
   Checker checker{request, limits, spec, violations};
   CheckInput(checker);
+  CheckPart(checker);
   CheckPosition(checker);
   CheckMask(checker);
+  KeepPart(checker);
+  FillPositions(checker);
   CheckScores(checker);
   spec.algorithm = request.algorithm;
   spec.precision = request.precision;

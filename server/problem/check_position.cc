@@ -154,9 +154,9 @@ void CheckPositions(Checker& c, absl::string_view side, const std::vector<std::i
 }
 
 // Both sides one by one, or both by offset: where one is given one by one, the other is written out.
-void FillOtherSide(const Limits& limits, std::int64_t tokens, std::int64_t offset,
-                   const std::vector<std::int64_t>& given, std::vector<std::int64_t>& side) {
-  if (given.empty() || !side.empty() || tokens > limits.max_tokens) return;
+void FillOtherSide(std::int64_t tokens, std::int64_t offset, const std::vector<std::int64_t>& given,
+                   std::vector<std::int64_t>& side) {
+  if (given.empty() || !side.empty()) return;
   for (std::int64_t i = 0; i < tokens; ++i) side.push_back(offset + i);
 }
 
@@ -166,16 +166,12 @@ void CheckOffsets(Checker& c) {
   CheckPositions(c, "query", p.query_positions, p.query_offset, c.spec.dims.query_tokens);
   CheckPositions(c, "key", p.key_positions, p.key_offset, c.spec.dims.key_tokens);
   spec.query_offset = p.query_offset.value_or(0);
-  const bool query_offset = c.Offset("options.position.query_offset", spec.query_offset);
+  c.Offset("options.position.query_offset", spec.query_offset);
   const bool own_keys = c.spec.projection.has_value() && !c.spec.projection->has_context;
   spec.key_offset = p.key_offset.value_or(own_keys ? spec.query_offset : 0);
-  const bool key_offset = c.Offset("options.position.key_offset", spec.key_offset);
+  c.Offset("options.position.key_offset", spec.key_offset);
   spec.query_positions = p.query_positions;
   spec.key_positions = own_keys ? p.query_positions : p.key_positions;
-  if (query_offset && key_offset) {
-    FillOtherSide(c.limits, c.spec.dims.query_tokens, spec.query_offset, spec.key_positions, spec.query_positions);
-    FillOtherSide(c.limits, c.spec.dims.key_tokens, spec.key_offset, spec.query_positions, spec.key_positions);
-  }
   if (own_keys && !p.key_positions.empty() && p.key_positions != p.query_positions) {
     c.Report("options.position.key_positions", absl::StrCat(p.key_positions.size(), " positions"),
              "unset or equal to query_positions: the keys are the queries' own tokens");
@@ -194,6 +190,13 @@ void CheckOffsets(Checker& c) {
 }
 
 }  // namespace
+
+void FillPositions(Checker& c) {
+  if (!c.violations.empty()) return;  // tokens and offsets may be beyond limits
+  PositionSpec& spec = c.spec.position;
+  FillOtherSide(c.spec.dims.query_tokens, spec.query_offset, spec.key_positions, spec.query_positions);
+  FillOtherSide(c.spec.dims.key_tokens, spec.key_offset, spec.query_positions, spec.key_positions);
+}
 
 void CheckPosition(Checker& c) {
   c.spec.position.kind = c.request.position.kind;

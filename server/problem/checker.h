@@ -23,6 +23,8 @@ struct Checker {
   ProblemSpec& spec;
   Violations& violations;
   bool kind_known = false;  // spec.kind was set by the first tensor that carries numbers, or by seeded embeddings
+  // Which keys of a whole were sent. The spec's key tokens are the whole's from CheckPart to KeepPart.
+  std::optional<Range> part = {};
 
   // Shape sane (rank, every axis >= 1, product within limits), payload as large as the shape says. True where the
   // shape can be used.
@@ -49,8 +51,14 @@ struct Checker {
 
 // check_input.cc: tensors of the input, dims, kind, layout and projection.
 void CheckInput(Checker& c);
-// check_position.cc: the scheme, its parameters, where tokens stand.
+// check_part.cc: whether a part of the keys was sent, what it may not ask for; then, positions and masks being known,
+// what of these is the part's own.
+void CheckPart(Checker& c);
+void KeepPart(Checker& c);
+// check_position.cc: the scheme, its parameters, where tokens stand; then, where one side has its positions one by one,
+// the other's.
 void CheckPosition(Checker& c);
+void FillPositions(Checker& c);
 // check_mask.cc.
 void CheckMask(Checker& c);
 // check_scores.cc: scale, softcap, sinks, head gains.

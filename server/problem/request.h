@@ -36,8 +36,16 @@ struct SelfAttentionForm {
   std::uint64_t weights_seed = 0;
 };
 
+// Keys begin .. end - 1 of a whole of `total`.
+struct PartForm {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  std::uint64_t total = 0;
+};
+
 struct QueryKeyValueForm {
   std::optional<TensorForm> query, key, value;
+  std::optional<PartForm> part = {};
 };
 
 struct CausalForm {

@@ -68,10 +68,12 @@ struct PositionSpec {
   }
 };
 
-// A mask tensor, seen as [B, Hq, Tq, keys]: an axis of size 1 is repeated; keys beyond the last are forbidden.
+// A mask tensor, seen as [B, Hq, Tq, keys]: an axis of size 1 is repeated; keys beyond the last are forbidden. The
+// problem's key 0 is at `first_key` of it.
 struct MaskTensorSpec {
   TensorKind kind = TensorKind::kBool;
   std::array<std::int64_t, 4> shape{};
+  std::int64_t first_key = 0;
 };
 
 // Keys p - left .. p + right of a row at p = i + offset; an unset side is unbounded.
@@ -134,6 +136,7 @@ struct OutputSpec {
 
 class ProblemSpec {
  public:
+  // Of a part of the keys, everything here is that part's own: of masks and positions nothing else is left.
   Dimensions dims;
   TensorKind kind = TensorKind::kF32;  // of the numbers that came in
   bool batched = true;                 // false: rank 2 came, rank 2 goes

@@ -9,11 +9,13 @@
 #include "server/layers/demo.h"
 #include "server/service/calls.h"
 #include "server/service/encode.h"
+#include "server/service/merge_call.h"
 
 namespace headlight {
 AttentionService::AttentionService(Shared& shared, const Door& door) : shared_(shared), door_(door) {
   SetMessageAllocatorFor_Attend(&attend_messages_);
   SetMessageAllocatorFor_CompareAlgorithms(&compare_messages_);
+  SetMessageAllocatorFor_MergePartials(&merge_messages_);
 }
 
 grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
@@ -32,6 +34,12 @@ grpc::ServerUnaryReactor* AttentionService::CompareAlgorithms(grpc::CallbackServ
                                                               const v1::CompareAlgorithmsRequest* request,
                                                               v1::CompareAlgorithmsResponse* response) {
   return StartCall<CompareCall>({shared_, door_, Method::kCompareAlgorithms, context}, *request, response);
+}
+
+grpc::ServerUnaryReactor* AttentionService::MergePartials(grpc::CallbackServerContext* context,
+                                                          const v1::MergePartialsRequest* request,
+                                                          v1::MergePartialsResponse* response) {
+  return StartCall<MergeCall>({shared_, door_, Method::kMergePartials, context}, *request, response);
 }
 
 grpc::ServerUnaryReactor* AttentionService::GetDemo(grpc::CallbackServerContext* context,

@@ -24,6 +24,8 @@ class AttentionService final : public v1::AttentionService::CallbackService {
   grpc::ServerUnaryReactor* CompareAlgorithms(grpc::CallbackServerContext* context,
                                               const v1::CompareAlgorithmsRequest* request,
                                               v1::CompareAlgorithmsResponse* response) override;
+  grpc::ServerUnaryReactor* MergePartials(grpc::CallbackServerContext* context, const v1::MergePartialsRequest* request,
+                                          v1::MergePartialsResponse* response) override;
   grpc::ServerUnaryReactor* GetDemo(grpc::CallbackServerContext* context, const v1::GetDemoRequest* request,
                                     v1::GetDemoResponse* response) override;
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context, const v1::GetServerInfoRequest* request,
@@ -34,6 +36,7 @@ class AttentionService final : public v1::AttentionService::CallbackService {
   const Door& door_;
   ArenaMessages<v1::AttendRequest, v1::AttendResponse> attend_messages_;
   ArenaMessages<v1::CompareAlgorithmsRequest, v1::CompareAlgorithmsResponse> compare_messages_;
+  ArenaMessages<v1::MergePartialsRequest, v1::MergePartialsResponse> merge_messages_;
 };
 
 // Versions of the libraries in use, by name.

@@ -73,6 +73,7 @@ void DecodeQueryKeyValue(const Given& message, DecodedCall& call) {
   form.query = DecodeTensor(message.has_query(), message.query(), call.data.query);
   form.key = DecodeTensor(message.has_key(), message.key(), call.data.key);
   form.value = DecodeTensor(message.has_value(), message.value(), call.data.value);
+  if (message.has_part()) form.part = {message.part().begin(), message.part().end(), message.part().total_keys()};
   call.request.input = std::move(form);
 }
 

@@ -28,6 +28,7 @@ enum class Method : std::uint8_t {
   kAttend,
   kPlanAttention,
   kCompareAlgorithms,
+  kMergePartials,
   kGetDemo,
   kGetServerInfo,
   kUploadLayer,
@@ -41,13 +42,13 @@ enum class Method : std::uint8_t {
   kTraceStack,
   kModelInfer,
 };
-inline constexpr int kMethods = 15;
+inline constexpr int kMethods = 16;
 // As in the contract.
 constexpr absl::string_view NameOf(Method method) {
   constexpr std::array<absl::string_view, kMethods> kNames = {
-      "Attend",       "PlanAttention", "CompareAlgorithms", "GetDemo",    "GetServerInfo",
-      "UploadLayer",  "PruneLayer",    "ListLayers",        "GetLayer",   "DeleteLayer",
-      "AnalyzeHeads", "AblateHeads",   "AnalyzeCircuits",   "TraceStack", "ModelInfer"};
+      "Attend",      "PlanAttention",   "CompareAlgorithms", "MergePartials", "GetDemo",     "GetServerInfo",
+      "UploadLayer", "PruneLayer",      "ListLayers",        "GetLayer",      "DeleteLayer", "AnalyzeHeads",
+      "AblateHeads", "AnalyzeCircuits", "TraceStack",        "ModelInfer"};
   return kNames[static_cast<std::size_t>(method)];
 }
 constexpr absl::string_view ServiceOf(Method method) {

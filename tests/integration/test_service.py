@@ -137,7 +137,7 @@ def test_reflection_lists_the_services(server) -> None:
     assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
     file = database.FindFileContainingSymbol(f"{SERVICE}.Attend")
     assert [s.name for s in file.service] == ["AttentionService"]
-    methods = {"Attend", "PlanAttention", "CompareAlgorithms", "GetDemo", "GetServerInfo"}
+    methods = {"Attend", "PlanAttention", "CompareAlgorithms", "MergePartials", "GetDemo", "GetServerInfo"}
     assert {m.name for m in file.service[0].method} == methods
 
 
@@ -208,7 +208,7 @@ def test_families(server) -> None:
 
 def test_series_start_at_zero(start) -> None:
     metrics = start("--threads=1").metrics()
-    for method in ("Attend", "PlanAttention", "CompareAlgorithms", "GetDemo", "GetServerInfo"):
+    for method in ("Attend", "PlanAttention", "CompareAlgorithms", "MergePartials", "GetDemo", "GetServerInfo"):
         labels = {"grpc_service": SERVICE, "grpc_method": method, "grpc_type": "unary"}
         assert metrics.value("grpc_server_started_total", **labels) == 0
         for code in ("OK", "InvalidArgument", "NotFound", "Unimplemented", "Cancelled", "DeadlineExceeded"):

@@ -25,6 +25,7 @@ from headlight.errors import (
     UnimplementedError,
     Violation,
 )
+from headlight.merging import Merged, merge_partials
 from headlight.requests import (
     AttendKeywords,
     AttentionKeywords,
@@ -59,6 +60,7 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "LayerWeights",
+    "Merged",
     "NotFoundError",
     "Options",
     "PermissionDeniedError",
@@ -75,6 +77,7 @@ __all__ = [
     "WeightMap",
     "alibi",
     "learned",
+    "merge_partials",
     "pooled",
     "rotary",
     "sinusoidal",

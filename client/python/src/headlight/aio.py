@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import grpc.aio
@@ -13,6 +13,7 @@ from headlight import analyses
 from headlight.answers import Answer, Attention, Trace, answer_of, label
 from headlight.channel import DEFAULT_ADDRESS, Attempts, Options
 from headlight.errors import error_of
+from headlight.merging import Partial, merge_request
 from headlight.requests import Embeddings, Layer, QueryKeyValue, SelfAttention, fill_request, plan_request
 from headlight.tensors import ArrayLike, Spec
 from headlight.v1 import attention_service_pb2 as attention_pb
@@ -82,12 +83,16 @@ class AsyncClient:
         key: ArrayLike,
         value: ArrayLike,
         *,
+        part: tuple[int, int, int] | None = None,
         tokens: str | Iterable[str] = (),
         deadline: float | None = None,
         **options: Unpack[AttendKeywords],
     ) -> Attention:
-        """Attention of Q, K and V: [B, H, T, D], [B, T, H x D] or [T, H x D]. `tokens` label the rows."""
-        request = fill_request(attention_pb.AttendRequest(), QueryKeyValue(query, key, value), options, tokens)
+        """Attention of Q, K and V: [B, H, T, D], [B, T, H x D] or [T, H x D]. `tokens` label the rows.
+
+        `part`: (begin, end, total) where keys and values are begin .. end - 1 of a whole of `total`, for merge_partials().
+        """
+        request = fill_request(attention_pb.AttendRequest(), QueryKeyValue(query, key, value, part), options, tokens)
         return label(answer_of(await self.call(self.attention.Attend, request, deadline=deadline)), request)
 
     async def attend_embeddings(
@@ -110,11 +115,12 @@ class AsyncClient:
         key: ArrayLike | Spec,
         value: ArrayLike | Spec,
         *,
+        part: tuple[int, int, int] | None = None,
         deadline: float | None = None,
         **options: Unpack[AttendKeywords],
     ) -> Answer:
         """What attend() would compute and take, by shapes alone. What is beyond a limit stands in `violations`."""
-        request = plan_request(QueryKeyValue(query, key, value), options)
+        request = plan_request(QueryKeyValue(query, key, value, part), options)
         return answer_of(await self.call(self.attention.PlanAttention, request, deadline=deadline))
 
     async def plan_embeddings(
@@ -136,11 +142,12 @@ class AsyncClient:
         key: ArrayLike,
         value: ArrayLike,
         *,
+        part: tuple[int, int, int] | None = None,
         deadline: float | None = None,
         **options: Unpack[AttendKeywords],
     ) -> Answer:
         """Naive, flash and a double-precision reference on one input, and how far apart they are."""
-        request = fill_request(attention_pb.CompareAlgorithmsRequest(), QueryKeyValue(query, key, value), options)
+        request = fill_request(attention_pb.CompareAlgorithmsRequest(), QueryKeyValue(query, key, value, part), options)
         return answer_of(await self.call(self.attention.CompareAlgorithms, request, deadline=deadline))
 
     async def compare_embeddings(
@@ -157,6 +164,26 @@ class AsyncClient:
             attention_pb.CompareAlgorithmsRequest(), SelfAttention(embeddings, layer, context), options
         )
         return answer_of(await self.call(self.attention.CompareAlgorithms, request, deadline=deadline))
+
+    async def merge_partials(
+        self,
+        partials: Iterable[Partial],
+        *,
+        sinks: Sequence[float] = (),
+        head_gains: Sequence[float] = (),
+        output_weights: ArrayLike | None = None,
+        output_bias: ArrayLike | None = None,
+        tensor_kind: Literal["f32", "f16", "bf16"] | None = None,
+        priority: Literal["interactive", "batch"] | None = None,
+        deadline: float | None = None,
+    ) -> Answer:
+        """Attention to all keys, `output` and `log_sum_exp`, from attention to parts of them: answers of
+        attend(part=..., log_sum_exp=True), or pairs of output and log-sum-exp. headlight.merge_partials() needs no server.
+        """
+        request = merge_request(
+            partials, sinks, head_gains, output_weights, output_bias, tensor_kind=tensor_kind, priority=priority
+        )
+        return answer_of(await self.call(self.attention.MergePartials, request, deadline=deadline))
 
     async def get_demo(self, *, deadline: float | None = None) -> Answer:
         """The sentence of the built-in layer "demo": `layer`, `tokens`, `embeddings`."""

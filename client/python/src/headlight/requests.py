@@ -261,16 +261,23 @@ def set_layer(message: Any, layer: Layer, convert: Convert = to_tensor) -> None:
 
 @dataclass(frozen=True)
 class QueryKeyValue:
-    """Q, K and V given: [B, H, T, D], [B, T, H x D] or [T, H x D]."""
+    """Q, K and V given: [B, H, T, D], [B, T, H x D] or [T, H x D].
+
+    `part`: (begin, end, total) where keys and values are begin .. end - 1 of a whole of `total`.
+    """
 
     query: ArrayLike
     key: ArrayLike
     value: ArrayLike
+    part: tuple[int, int, int] | None = None
 
     def fill(self, message: Any, convert: Convert) -> None:
         """Sets the input of a request."""
-        for field in fields(self):
-            getattr(message.query_key_value, field.name).CopyFrom(convert(getattr(self, field.name)))
+        into = message.query_key_value
+        for name in ("query", "key", "value"):
+            getattr(into, name).CopyFrom(convert(getattr(self, name)))
+        if self.part is not None:
+            into.part.begin, into.part.end, into.part.total_keys = self.part
 
 
 @dataclass(frozen=True)

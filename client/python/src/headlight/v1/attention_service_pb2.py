@@ -17,7 +17,7 @@ from headlight.v1 import outputs_pb2 as headlight_dot_v1_dot_outputs__pb2
 from headlight.v1 import tensor_pb2 as headlight_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headlight/v1/attention_service.proto\x12\x0cheadlight.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1aheadlight/v1/options.proto\x1a\x1aheadlight/v1/outputs.proto\x1a\x19headlight/v1/tensor.proto\"\xc8\x02\n\x0cLayerWeights\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12#\n\x05value\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12$\n\x06output\x18\x04 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12(\n\nquery_bias\x18\x05 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12&\n\x08key_bias\x18\x06 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12(\n\nvalue_bias\x18\x07 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12)\n\x0boutput_bias\x18\x08 \x01(\x0b\x32\x14.headlight.v1.Tensor\"\x1d\n\rSeededWeights\x12\x0c\n\x04seed\x18\x01 \x01(\x04\"?\n\x10SeededEmbeddings\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\x03\"\xb1\x02\n\rSelfAttention\x12*\n\nembeddings\x18\x01 \x01(\x0b\x32\x14.headlight.v1.TensorH\x00\x12;\n\x11seeded_embeddings\x18\x02 \x01(\x0b\x32\x1e.headlight.v1.SeededEmbeddingsH\x00\x12%\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12\x33\n\rlayer_weights\x18\x04 \x01(\x0b\x32\x1a.headlight.v1.LayerWeightsH\x01\x12\x0f\n\x05layer\x18\x05 \x01(\tH\x01\x12\x35\n\x0eseeded_weights\x18\x06 \x01(\x0b\x32\x1b.headlight.v1.SeededWeightsH\x01\x42\x08\n\x06sourceB\t\n\x07weights\"|\n\rQueryKeyValue\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12#\n\x05value\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\"\xa2\x02\n\rAttendRequest\x12\x35\n\x0eself_attention\x18\x01 \x01(\x0b\x32\x1b.headlight.v1.SelfAttentionH\x00\x12\x36\n\x0fquery_key_value\x18\x02 \x01(\x0b\x32\x1b.headlight.v1.QueryKeyValueH\x00\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.headlight.v1.AttentionOptions\x12.\n\x07outputs\x18\x04 \x01(\x0b\x32\x1d.headlight.v1.OutputSelection\x12(\n\x08priority\x18\x05 \x01(\x0e\x32\x16.headlight.v1.Priority\x12\x0e\n\x06tokens\x18\x06 \x03(\tB\x07\n\x05input\"\x97\x02\n\x0e\x41ttendResponse\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12%\n\x04maps\x18\x02 \x03(\x0b\x32\x17.headlight.v1.WeightMap\x12)\n\x0blog_sum_exp\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12*\n\x0chead_outputs\x18\x04 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12\x35\n\x0fhead_statistics\x18\x05 \x03(\x0b\x32\x1c.headlight.v1.HeadStatistics\x12*\n\texecution\x18\x06 \x01(\x0b\x32\x17.headlight.v1.Execution\"\xad\x02\n\x18\x43ompareAlgorithmsRequest\x12\x35\n\x0eself_attention\x18\x01 \x01(\x0b\x32\x1b.headlight.v1.SelfAttentionH\x00\x12\x36\n\x0fquery_key_value\x18\x02 \x01(\x0b\x32\x1b.headlight.v1.QueryKeyValueH\x00\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.headlight.v1.AttentionOptions\x12.\n\x07outputs\x18\x04 \x01(\x0b\x32\x1d.headlight.v1.OutputSelection\x12(\n\x08priority\x18\x05 \x01(\x0e\x32\x16.headlight.v1.Priority\x12\x0e\n\x06tokens\x18\x06 \x03(\tB\x07\n\x05input\"\xec\x02\n\x10LayerWeightsSpec\x12\'\n\x05query\x18\x01 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12%\n\x03key\x18\x02 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12\'\n\x05value\x18\x03 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12,\n\nquery_bias\x18\x05 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12*\n\x08key_bias\x18\x06 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12,\n\nvalue_bias\x18\x07 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12-\n\x0boutput_bias\x18\x08 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\"\xc1\x02\n\x11SelfAttentionSpec\x12.\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.headlight.v1.TensorSpecH\x00\x12;\n\x11seeded_embeddings\x18\x02 \x01(\x0b\x32\x1e.headlight.v1.SeededEmbeddingsH\x00\x12)\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12\x37\n\rlayer_weights\x18\x04 \x01(\x0b\x32\x1e.headlight.v1.LayerWeightsSpecH\x01\x12\x0f\n\x05layer\x18\x05 \x01(\tH\x01\x12\x35\n\x0eseeded_weights\x18\x06 \x01(\x0b\x32\x1b.headlight.v1.SeededWeightsH\x01\x42\x08\n\x06sourceB\t\n\x07weights\"\x8c\x01\n\x11QueryKeyValueSpec\x12\'\n\x05query\x18\x01 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12%\n\x03key\x18\x02 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12\'\n\x05value\x18\x03 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\"\x81\x03\n\x14PlanAttentionRequest\x12\x39\n\x0eself_attention\x18\x01 \x01(\x0b\x32\x1f.headlight.v1.SelfAttentionSpecH\x00\x12:\n\x0fquery_key_value\x18\x02 \x01(\x0b\x32\x1f.headlight.v1.QueryKeyValueSpecH\x00\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.headlight.v1.AttentionOptions\x12.\n\x07outputs\x18\x04 \x01(\x0b\x32\x1d.headlight.v1.OutputSelection\x12(\n\x08priority\x18\x05 \x01(\x0e\x32\x16.headlight.v1.Priority\x12-\n\x0bmask_tensor\x18\x06 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12/\n\rlearned_table\x18\x07 \x01(\x0b\x32\x18.headlight.v1.TensorSpecB\x07\n\x05input\"=\n\rPlanViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0b\n\x03got\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\"\xc5\x03\n\x15PlanAttentionResponse\x12*\n\talgorithm\x18\x01 \x01(\x0e\x32\x17.headlight.v1.Algorithm\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66lops\x18\x03 \x01(\x04\x12\x13\n\x0bnaive_bytes\x18\x04 \x01(\x04\x12\x13\n\x0b\x66lash_bytes\x18\x05 \x01(\x04\x12\x18\n\x10score_grid_bytes\x18\x06 \x01(\x04\x12\x16\n\x0eresponse_bytes\x18\x07 \x01(\x04\x12,\n\tpredicted\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\tadmission\x18\t \x01(\x0e\x32\x1f.headlight.v1.AdmissionForecast\x12/\n\nviolations\x18\n \x03(\x0b\x32\x1b.headlight.v1.PlanViolation\x12\x13\n\x0bquery_heads\x18\x0b \x01(\r\x12\x17\n\x0fkey_value_heads\x18\x0c \x01(\r\x12\x11\n\thead_size\x18\r \x01(\r\x12\x17\n\x0fvalue_head_size\x18\x0e \x01(\r\x12\x18\n\x10projection_flops\x18\x0f \x01(\x04\"k\n\nDifference\x12\x1a\n\x12max_abs_difference\x18\x01 \x01(\x01\x12\x1b\n\x13mean_abs_difference\x18\x02 \x01(\x01\x12\r\n\x05index\x18\x03 \x03(\x03\x12\x15\n\rrows_compared\x18\x04 \x01(\x04\"\x88\x01\n\x12ReferenceExecution\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x12\n\nrows_total\x18\x02 \x01(\x04\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fworkspace_bytes\x18\x04 \x01(\x04\x12\r\n\x05\x66lops\x18\x05 \x01(\x04\"\xb5\x02\n\x19\x43ompareAlgorithmsResponse\x12&\n\x05naive\x18\x01 \x01(\x0b\x32\x17.headlight.v1.Execution\x12&\n\x05\x66lash\x18\x02 \x01(\x0b\x32\x17.headlight.v1.Execution\x12\x33\n\treference\x18\x03 \x01(\x0b\x32 .headlight.v1.ReferenceExecution\x12-\n\x0bnaive_flash\x18\x04 \x01(\x0b\x32\x18.headlight.v1.Difference\x12\x31\n\x0fnaive_reference\x18\x05 \x01(\x0b\x32\x18.headlight.v1.Difference\x12\x31\n\x0f\x66lash_reference\x18\x06 \x01(\x0b\x32\x18.headlight.v1.Difference\"\x10\n\x0eGetDemoRequest\"u\n\x0fGetDemoResponse\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\t\x12(\n\nembeddings\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12\x19\n\x11head_descriptions\x18\x04 \x03(\t\"\x16\n\x14GetServerInfoRequest\"$\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04\"\xad\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\ncpu_target\x18\x02 \x01(\t\x12\x1d\n\x15\x61vailable_cpu_targets\x18\x03 \x03(\t\x12R\n\x10library_versions\x18\x04 \x03(\x0b\x32\x38.headlight.v1.GetServerInfoResponse.LibraryVersionsEntry\x12\x0f\n\x07threads\x18\x05 \x01(\r\x12#\n\x06limits\x18\x06 \x03(\x0b\x32\x13.headlight.v1.Limit\x12\x0e\n\x06layers\x18\x07 \x03(\t\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02*\xb7\x01\n\x11\x41\x64missionForecast\x12\"\n\x1e\x41\x44MISSION_FORECAST_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x41\x44MISSION_FORECAST_UNKNOWN\x10\x01\x12\x1f\n\x1b\x41\x44MISSION_FORECAST_ADMITTED\x10\x02\x12\x1d\n\x19\x41\x44MISSION_FORECAST_QUEUED\x10\x03\x12\x1e\n\x1a\x41\x44MISSION_FORECAST_REFUSED\x10\x04\x32\xd2\x03\n\x10\x41ttentionService\x12H\n\x06\x41ttend\x12\x1b.headlight.v1.AttendRequest\x1a\x1c.headlight.v1.AttendResponse\"\x03\x90\x02\x01\x12]\n\rPlanAttention\x12\".headlight.v1.PlanAttentionRequest\x1a#.headlight.v1.PlanAttentionResponse\"\x03\x90\x02\x01\x12i\n\x11\x43ompareAlgorithms\x12&.headlight.v1.CompareAlgorithmsRequest\x1a\'.headlight.v1.CompareAlgorithmsResponse\"\x03\x90\x02\x01\x12K\n\x07GetDemo\x12\x1c.headlight.v1.GetDemoRequest\x1a\x1d.headlight.v1.GetDemoResponse\"\x03\x90\x02\x01\x12]\n\rGetServerInfo\x12\".headlight.v1.GetServerInfoRequest\x1a#.headlight.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headlight/v1/attention_service.proto\x12\x0cheadlight.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1aheadlight/v1/options.proto\x1a\x1aheadlight/v1/outputs.proto\x1a\x19headlight/v1/tensor.proto\"\xc8\x02\n\x0cLayerWeights\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12#\n\x05value\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12$\n\x06output\x18\x04 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12(\n\nquery_bias\x18\x05 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12&\n\x08key_bias\x18\x06 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12(\n\nvalue_bias\x18\x07 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12)\n\x0boutput_bias\x18\x08 \x01(\x0b\x32\x14.headlight.v1.Tensor\"\x1d\n\rSeededWeights\x12\x0c\n\x04seed\x18\x01 \x01(\x04\"?\n\x10SeededEmbeddings\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\x03\"\xb1\x02\n\rSelfAttention\x12*\n\nembeddings\x18\x01 \x01(\x0b\x32\x14.headlight.v1.TensorH\x00\x12;\n\x11seeded_embeddings\x18\x02 \x01(\x0b\x32\x1e.headlight.v1.SeededEmbeddingsH\x00\x12%\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12\x33\n\rlayer_weights\x18\x04 \x01(\x0b\x32\x1a.headlight.v1.LayerWeightsH\x01\x12\x0f\n\x05layer\x18\x05 \x01(\tH\x01\x12\x35\n\x0eseeded_weights\x18\x06 \x01(\x0b\x32\x1b.headlight.v1.SeededWeightsH\x01\x42\x08\n\x06sourceB\t\n\x07weights\"\xa2\x01\n\rQueryKeyValue\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12#\n\x05value\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12$\n\x04part\x18\x04 \x01(\x0b\x32\x16.headlight.v1.KeyRange\":\n\x08KeyRange\x12\r\n\x05\x62\x65gin\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\x12\x12\n\ntotal_keys\x18\x03 \x01(\x04\"\xa2\x02\n\rAttendRequest\x12\x35\n\x0eself_attention\x18\x01 \x01(\x0b\x32\x1b.headlight.v1.SelfAttentionH\x00\x12\x36\n\x0fquery_key_value\x18\x02 \x01(\x0b\x32\x1b.headlight.v1.QueryKeyValueH\x00\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.headlight.v1.AttentionOptions\x12.\n\x07outputs\x18\x04 \x01(\x0b\x32\x1d.headlight.v1.OutputSelection\x12(\n\x08priority\x18\x05 \x01(\x0e\x32\x16.headlight.v1.Priority\x12\x0e\n\x06tokens\x18\x06 \x03(\tB\x07\n\x05input\"\x97\x02\n\x0e\x41ttendResponse\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12%\n\x04maps\x18\x02 \x03(\x0b\x32\x17.headlight.v1.WeightMap\x12)\n\x0blog_sum_exp\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12*\n\x0chead_outputs\x18\x04 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12\x35\n\x0fhead_statistics\x18\x05 \x03(\x0b\x32\x1c.headlight.v1.HeadStatistics\x12*\n\texecution\x18\x06 \x01(\x0b\x32\x17.headlight.v1.Execution\"\xad\x02\n\x18\x43ompareAlgorithmsRequest\x12\x35\n\x0eself_attention\x18\x01 \x01(\x0b\x32\x1b.headlight.v1.SelfAttentionH\x00\x12\x36\n\x0fquery_key_value\x18\x02 \x01(\x0b\x32\x1b.headlight.v1.QueryKeyValueH\x00\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.headlight.v1.AttentionOptions\x12.\n\x07outputs\x18\x04 \x01(\x0b\x32\x1d.headlight.v1.OutputSelection\x12(\n\x08priority\x18\x05 \x01(\x0e\x32\x16.headlight.v1.Priority\x12\x0e\n\x06tokens\x18\x06 \x03(\tB\x07\n\x05input\"\xec\x02\n\x10LayerWeightsSpec\x12\'\n\x05query\x18\x01 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12%\n\x03key\x18\x02 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12\'\n\x05value\x18\x03 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12,\n\nquery_bias\x18\x05 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12*\n\x08key_bias\x18\x06 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12,\n\nvalue_bias\x18\x07 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12-\n\x0boutput_bias\x18\x08 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\"\xc1\x02\n\x11SelfAttentionSpec\x12.\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.headlight.v1.TensorSpecH\x00\x12;\n\x11seeded_embeddings\x18\x02 \x01(\x0b\x32\x1e.headlight.v1.SeededEmbeddingsH\x00\x12)\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12\x37\n\rlayer_weights\x18\x04 \x01(\x0b\x32\x1e.headlight.v1.LayerWeightsSpecH\x01\x12\x0f\n\x05layer\x18\x05 \x01(\tH\x01\x12\x35\n\x0eseeded_weights\x18\x06 \x01(\x0b\x32\x1b.headlight.v1.SeededWeightsH\x01\x42\x08\n\x06sourceB\t\n\x07weights\"\xb2\x01\n\x11QueryKeyValueSpec\x12\'\n\x05query\x18\x01 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12%\n\x03key\x18\x02 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12\'\n\x05value\x18\x03 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12$\n\x04part\x18\x04 \x01(\x0b\x32\x16.headlight.v1.KeyRange\"\x81\x03\n\x14PlanAttentionRequest\x12\x39\n\x0eself_attention\x18\x01 \x01(\x0b\x32\x1f.headlight.v1.SelfAttentionSpecH\x00\x12:\n\x0fquery_key_value\x18\x02 \x01(\x0b\x32\x1f.headlight.v1.QueryKeyValueSpecH\x00\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.headlight.v1.AttentionOptions\x12.\n\x07outputs\x18\x04 \x01(\x0b\x32\x1d.headlight.v1.OutputSelection\x12(\n\x08priority\x18\x05 \x01(\x0e\x32\x16.headlight.v1.Priority\x12-\n\x0bmask_tensor\x18\x06 \x01(\x0b\x32\x18.headlight.v1.TensorSpec\x12/\n\rlearned_table\x18\x07 \x01(\x0b\x32\x18.headlight.v1.TensorSpecB\x07\n\x05input\"=\n\rPlanViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0b\n\x03got\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\"\xc5\x03\n\x15PlanAttentionResponse\x12*\n\talgorithm\x18\x01 \x01(\x0e\x32\x17.headlight.v1.Algorithm\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66lops\x18\x03 \x01(\x04\x12\x13\n\x0bnaive_bytes\x18\x04 \x01(\x04\x12\x13\n\x0b\x66lash_bytes\x18\x05 \x01(\x04\x12\x18\n\x10score_grid_bytes\x18\x06 \x01(\x04\x12\x16\n\x0eresponse_bytes\x18\x07 \x01(\x04\x12,\n\tpredicted\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\tadmission\x18\t \x01(\x0e\x32\x1f.headlight.v1.AdmissionForecast\x12/\n\nviolations\x18\n \x03(\x0b\x32\x1b.headlight.v1.PlanViolation\x12\x13\n\x0bquery_heads\x18\x0b \x01(\r\x12\x17\n\x0fkey_value_heads\x18\x0c \x01(\r\x12\x11\n\thead_size\x18\r \x01(\r\x12\x17\n\x0fvalue_head_size\x18\x0e \x01(\r\x12\x18\n\x10projection_flops\x18\x0f \x01(\x04\"c\n\x10PartialAttention\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12)\n\x0blog_sum_exp\x18\x02 \x01(\x0b\x32\x14.headlight.v1.Tensor\"\x9d\x02\n\x14MergePartialsRequest\x12\x30\n\x08partials\x18\x01 \x03(\x0b\x32\x1e.headlight.v1.PartialAttention\x12\r\n\x05sinks\x18\x02 \x03(\x02\x12\x12\n\nhead_gains\x18\x03 \x03(\x02\x12,\n\x0eoutput_weights\x18\x04 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12)\n\x0boutput_bias\x18\x05 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12-\n\x0btensor_kind\x18\x06 \x01(\x0e\x32\x18.headlight.v1.TensorKind\x12(\n\x08priority\x18\x07 \x01(\x0e\x32\x16.headlight.v1.Priority\"h\n\x15MergePartialsResponse\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12)\n\x0blog_sum_exp\x18\x02 \x01(\x0b\x32\x14.headlight.v1.Tensor\"k\n\nDifference\x12\x1a\n\x12max_abs_difference\x18\x01 \x01(\x01\x12\x1b\n\x13mean_abs_difference\x18\x02 \x01(\x01\x12\r\n\x05index\x18\x03 \x03(\x03\x12\x15\n\rrows_compared\x18\x04 \x01(\x04\"\x88\x01\n\x12ReferenceExecution\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x12\n\nrows_total\x18\x02 \x01(\x04\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fworkspace_bytes\x18\x04 \x01(\x04\x12\r\n\x05\x66lops\x18\x05 \x01(\x04\"\xb5\x02\n\x19\x43ompareAlgorithmsResponse\x12&\n\x05naive\x18\x01 \x01(\x0b\x32\x17.headlight.v1.Execution\x12&\n\x05\x66lash\x18\x02 \x01(\x0b\x32\x17.headlight.v1.Execution\x12\x33\n\treference\x18\x03 \x01(\x0b\x32 .headlight.v1.ReferenceExecution\x12-\n\x0bnaive_flash\x18\x04 \x01(\x0b\x32\x18.headlight.v1.Difference\x12\x31\n\x0fnaive_reference\x18\x05 \x01(\x0b\x32\x18.headlight.v1.Difference\x12\x31\n\x0f\x66lash_reference\x18\x06 \x01(\x0b\x32\x18.headlight.v1.Difference\"\x10\n\x0eGetDemoRequest\"u\n\x0fGetDemoResponse\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\t\x12(\n\nembeddings\x18\x03 \x01(\x0b\x32\x14.headlight.v1.Tensor\x12\x19\n\x11head_descriptions\x18\x04 \x03(\t\"\x16\n\x14GetServerInfoRequest\"$\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04\"\xad\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\ncpu_target\x18\x02 \x01(\t\x12\x1d\n\x15\x61vailable_cpu_targets\x18\x03 \x03(\t\x12R\n\x10library_versions\x18\x04 \x03(\x0b\x32\x38.headlight.v1.GetServerInfoResponse.LibraryVersionsEntry\x12\x0f\n\x07threads\x18\x05 \x01(\r\x12#\n\x06limits\x18\x06 \x03(\x0b\x32\x13.headlight.v1.Limit\x12\x0e\n\x06layers\x18\x07 \x03(\t\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02*\xb7\x01\n\x11\x41\x64missionForecast\x12\"\n\x1e\x41\x44MISSION_FORECAST_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x41\x44MISSION_FORECAST_UNKNOWN\x10\x01\x12\x1f\n\x1b\x41\x44MISSION_FORECAST_ADMITTED\x10\x02\x12\x1d\n\x19\x41\x44MISSION_FORECAST_QUEUED\x10\x03\x12\x1e\n\x1a\x41\x44MISSION_FORECAST_REFUSED\x10\x04\x32\xb1\x04\n\x10\x41ttentionService\x12H\n\x06\x41ttend\x12\x1b.headlight.v1.AttendRequest\x1a\x1c.headlight.v1.AttendResponse\"\x03\x90\x02\x01\x12]\n\rPlanAttention\x12\".headlight.v1.PlanAttentionRequest\x1a#.headlight.v1.PlanAttentionResponse\"\x03\x90\x02\x01\x12i\n\x11\x43ompareAlgorithms\x12&.headlight.v1.CompareAlgorithmsRequest\x1a\'.headlight.v1.CompareAlgorithmsResponse\"\x03\x90\x02\x01\x12]\n\rMergePartials\x12\".headlight.v1.MergePartialsRequest\x1a#.headlight.v1.MergePartialsResponse\"\x03\x90\x02\x01\x12K\n\x07GetDemo\x12\x1c.headlight.v1.GetDemoRequest\x1a\x1d.headlight.v1.GetDemoResponse\"\x03\x90\x02\x01\x12]\n\rGetServerInfo\x12\".headlight.v1.GetServerInfoRequest\x1a#.headlight.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headlight.v1.attention_service_pb2', globals())
@@ -32,14 +32,16 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _ATTENTIONSERVICE.methods_by_name['PlanAttention']._serialized_options = b'\220\002\001'
   _ATTENTIONSERVICE.methods_by_name['CompareAlgorithms']._options = None
   _ATTENTIONSERVICE.methods_by_name['CompareAlgorithms']._serialized_options = b'\220\002\001'
+  _ATTENTIONSERVICE.methods_by_name['MergePartials']._options = None
+  _ATTENTIONSERVICE.methods_by_name['MergePartials']._serialized_options = b'\220\002\001'
   _ATTENTIONSERVICE.methods_by_name['GetDemo']._options = None
   _ATTENTIONSERVICE.methods_by_name['GetDemo']._serialized_options = b'\220\002\001'
   _ATTENTIONSERVICE.methods_by_name['GetServerInfo']._options = None
   _ATTENTIONSERVICE.methods_by_name['GetServerInfo']._serialized_options = b'\220\002\001'
-  _PRIORITY._serialized_start=4713
-  _PRIORITY._serialized_end=4795
-  _ADMISSIONFORECAST._serialized_start=4798
-  _ADMISSIONFORECAST._serialized_end=4981
+  _PRIORITY._serialized_start=5345
+  _PRIORITY._serialized_end=5427
+  _ADMISSIONFORECAST._serialized_start=5430
+  _ADMISSIONFORECAST._serialized_end=5613
   _LAYERWEIGHTS._serialized_start=170
   _LAYERWEIGHTS._serialized_end=498
   _SEEDEDWEIGHTS._serialized_start=500
@@ -48,44 +50,52 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _SEEDEDEMBEDDINGS._serialized_end=594
   _SELFATTENTION._serialized_start=597
   _SELFATTENTION._serialized_end=902
-  _QUERYKEYVALUE._serialized_start=904
-  _QUERYKEYVALUE._serialized_end=1028
-  _ATTENDREQUEST._serialized_start=1031
-  _ATTENDREQUEST._serialized_end=1321
-  _ATTENDRESPONSE._serialized_start=1324
-  _ATTENDRESPONSE._serialized_end=1603
-  _COMPAREALGORITHMSREQUEST._serialized_start=1606
-  _COMPAREALGORITHMSREQUEST._serialized_end=1907
-  _LAYERWEIGHTSSPEC._serialized_start=1910
-  _LAYERWEIGHTSSPEC._serialized_end=2274
-  _SELFATTENTIONSPEC._serialized_start=2277
-  _SELFATTENTIONSPEC._serialized_end=2598
-  _QUERYKEYVALUESPEC._serialized_start=2601
-  _QUERYKEYVALUESPEC._serialized_end=2741
-  _PLANATTENTIONREQUEST._serialized_start=2744
-  _PLANATTENTIONREQUEST._serialized_end=3129
-  _PLANVIOLATION._serialized_start=3131
-  _PLANVIOLATION._serialized_end=3192
-  _PLANATTENTIONRESPONSE._serialized_start=3195
-  _PLANATTENTIONRESPONSE._serialized_end=3648
-  _DIFFERENCE._serialized_start=3650
-  _DIFFERENCE._serialized_end=3757
-  _REFERENCEEXECUTION._serialized_start=3760
-  _REFERENCEEXECUTION._serialized_end=3896
-  _COMPAREALGORITHMSRESPONSE._serialized_start=3899
-  _COMPAREALGORITHMSRESPONSE._serialized_end=4208
-  _GETDEMOREQUEST._serialized_start=4210
-  _GETDEMOREQUEST._serialized_end=4226
-  _GETDEMORESPONSE._serialized_start=4228
-  _GETDEMORESPONSE._serialized_end=4345
-  _GETSERVERINFOREQUEST._serialized_start=4347
-  _GETSERVERINFOREQUEST._serialized_end=4369
-  _LIMIT._serialized_start=4371
-  _LIMIT._serialized_end=4407
-  _GETSERVERINFORESPONSE._serialized_start=4410
-  _GETSERVERINFORESPONSE._serialized_end=4711
-  _GETSERVERINFORESPONSE_LIBRARYVERSIONSENTRY._serialized_start=4657
-  _GETSERVERINFORESPONSE_LIBRARYVERSIONSENTRY._serialized_end=4711
-  _ATTENTIONSERVICE._serialized_start=4984
-  _ATTENTIONSERVICE._serialized_end=5450
+  _QUERYKEYVALUE._serialized_start=905
+  _QUERYKEYVALUE._serialized_end=1067
+  _KEYRANGE._serialized_start=1069
+  _KEYRANGE._serialized_end=1127
+  _ATTENDREQUEST._serialized_start=1130
+  _ATTENDREQUEST._serialized_end=1420
+  _ATTENDRESPONSE._serialized_start=1423
+  _ATTENDRESPONSE._serialized_end=1702
+  _COMPAREALGORITHMSREQUEST._serialized_start=1705
+  _COMPAREALGORITHMSREQUEST._serialized_end=2006
+  _LAYERWEIGHTSSPEC._serialized_start=2009
+  _LAYERWEIGHTSSPEC._serialized_end=2373
+  _SELFATTENTIONSPEC._serialized_start=2376
+  _SELFATTENTIONSPEC._serialized_end=2697
+  _QUERYKEYVALUESPEC._serialized_start=2700
+  _QUERYKEYVALUESPEC._serialized_end=2878
+  _PLANATTENTIONREQUEST._serialized_start=2881
+  _PLANATTENTIONREQUEST._serialized_end=3266
+  _PLANVIOLATION._serialized_start=3268
+  _PLANVIOLATION._serialized_end=3329
+  _PLANATTENTIONRESPONSE._serialized_start=3332
+  _PLANATTENTIONRESPONSE._serialized_end=3785
+  _PARTIALATTENTION._serialized_start=3787
+  _PARTIALATTENTION._serialized_end=3886
+  _MERGEPARTIALSREQUEST._serialized_start=3889
+  _MERGEPARTIALSREQUEST._serialized_end=4174
+  _MERGEPARTIALSRESPONSE._serialized_start=4176
+  _MERGEPARTIALSRESPONSE._serialized_end=4280
+  _DIFFERENCE._serialized_start=4282
+  _DIFFERENCE._serialized_end=4389
+  _REFERENCEEXECUTION._serialized_start=4392
+  _REFERENCEEXECUTION._serialized_end=4528
+  _COMPAREALGORITHMSRESPONSE._serialized_start=4531
+  _COMPAREALGORITHMSRESPONSE._serialized_end=4840
+  _GETDEMOREQUEST._serialized_start=4842
+  _GETDEMOREQUEST._serialized_end=4858
+  _GETDEMORESPONSE._serialized_start=4860
+  _GETDEMORESPONSE._serialized_end=4977
+  _GETSERVERINFOREQUEST._serialized_start=4979
+  _GETSERVERINFOREQUEST._serialized_end=5001
+  _LIMIT._serialized_start=5003
+  _LIMIT._serialized_end=5039
+  _GETSERVERINFORESPONSE._serialized_start=5042
+  _GETSERVERINFORESPONSE._serialized_end=5343
+  _GETSERVERINFORESPONSE_LIBRARYVERSIONSENTRY._serialized_start=5289
+  _GETSERVERINFORESPONSE_LIBRARYVERSIONSENTRY._serialized_end=5343
+  _ATTENTIONSERVICE._serialized_start=5616
+  _ATTENTIONSERVICE._serialized_end=6177
 # @@protoc_insertion_point(module_scope)

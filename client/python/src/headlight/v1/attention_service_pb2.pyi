@@ -139,6 +139,16 @@ class GetServerInfoResponse(_message.Message):
     version: str
     def __init__(self, version: _Optional[str] = ..., cpu_target: _Optional[str] = ..., available_cpu_targets: _Optional[_Iterable[str]] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., threads: _Optional[int] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., layers: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class KeyRange(_message.Message):
+    __slots__ = ["begin", "end", "total_keys"]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_KEYS_FIELD_NUMBER: _ClassVar[int]
+    begin: int
+    end: int
+    total_keys: int
+    def __init__(self, begin: _Optional[int] = ..., end: _Optional[int] = ..., total_keys: _Optional[int] = ...) -> None: ...
+
 class LayerWeights(_message.Message):
     __slots__ = ["key", "key_bias", "output", "output_bias", "query", "query_bias", "value", "value_bias"]
     KEY_BIAS_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +196,40 @@ class Limit(_message.Message):
     name: str
     value: int
     def __init__(self, name: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+
+class MergePartialsRequest(_message.Message):
+    __slots__ = ["head_gains", "output_bias", "output_weights", "partials", "priority", "sinks", "tensor_kind"]
+    HEAD_GAINS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_BIAS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    PARTIALS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SINKS_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_KIND_FIELD_NUMBER: _ClassVar[int]
+    head_gains: _containers.RepeatedScalarFieldContainer[float]
+    output_bias: _tensor_pb2.Tensor
+    output_weights: _tensor_pb2.Tensor
+    partials: _containers.RepeatedCompositeFieldContainer[PartialAttention]
+    priority: Priority
+    sinks: _containers.RepeatedScalarFieldContainer[float]
+    tensor_kind: _tensor_pb2.TensorKind
+    def __init__(self, partials: _Optional[_Iterable[_Union[PartialAttention, _Mapping]]] = ..., sinks: _Optional[_Iterable[float]] = ..., head_gains: _Optional[_Iterable[float]] = ..., output_weights: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., output_bias: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., tensor_kind: _Optional[_Union[_tensor_pb2.TensorKind, str]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+
+class MergePartialsResponse(_message.Message):
+    __slots__ = ["log_sum_exp", "output"]
+    LOG_SUM_EXP_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    log_sum_exp: _tensor_pb2.Tensor
+    output: _tensor_pb2.Tensor
+    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., log_sum_exp: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class PartialAttention(_message.Message):
+    __slots__ = ["log_sum_exp", "output"]
+    LOG_SUM_EXP_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    log_sum_exp: _tensor_pb2.Tensor
+    output: _tensor_pb2.Tensor
+    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., log_sum_exp: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class PlanAttentionRequest(_message.Message):
     __slots__ = ["learned_table", "mask_tensor", "options", "outputs", "priority", "query_key_value", "self_attention"]
@@ -250,24 +294,28 @@ class PlanViolation(_message.Message):
     def __init__(self, field: _Optional[str] = ..., got: _Optional[str] = ..., expected: _Optional[str] = ...) -> None: ...
 
 class QueryKeyValue(_message.Message):
-    __slots__ = ["key", "query", "value"]
+    __slots__ = ["key", "part", "query", "value"]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     key: _tensor_pb2.Tensor
+    part: KeyRange
     query: _tensor_pb2.Tensor
     value: _tensor_pb2.Tensor
-    def __init__(self, query: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., key: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., value: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    def __init__(self, query: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., key: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., value: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., part: _Optional[_Union[KeyRange, _Mapping]] = ...) -> None: ...
 
 class QueryKeyValueSpec(_message.Message):
-    __slots__ = ["key", "query", "value"]
+    __slots__ = ["key", "part", "query", "value"]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     key: _tensor_pb2.TensorSpec
+    part: KeyRange
     query: _tensor_pb2.TensorSpec
     value: _tensor_pb2.TensorSpec
-    def __init__(self, query: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., key: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., value: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, query: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., key: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., value: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., part: _Optional[_Union[KeyRange, _Mapping]] = ...) -> None: ...
 
 class ReferenceExecution(_message.Message):
     __slots__ = ["flops", "rows", "rows_total", "total", "workspace_bytes"]

@@ -31,6 +31,11 @@ class AttentionServiceStub(object):
                 request_serializer=headlight_dot_v1_dot_attention__service__pb2.CompareAlgorithmsRequest.SerializeToString,
                 response_deserializer=headlight_dot_v1_dot_attention__service__pb2.CompareAlgorithmsResponse.FromString,
                 )
+        self.MergePartials = channel.unary_unary(
+                '/headlight.v1.AttentionService/MergePartials',
+                request_serializer=headlight_dot_v1_dot_attention__service__pb2.MergePartialsRequest.SerializeToString,
+                response_deserializer=headlight_dot_v1_dot_attention__service__pb2.MergePartialsResponse.FromString,
+                )
         self.GetDemo = channel.unary_unary(
                 '/headlight.v1.AttentionService/GetDemo',
                 request_serializer=headlight_dot_v1_dot_attention__service__pb2.GetDemoRequest.SerializeToString,
@@ -73,6 +78,15 @@ class AttentionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MergePartials(self, request, context):
+        """Joins what attention to parts of the keys gave to what attention to all of them gives, and applies sinks, head gains and
+        output weights once. So several servers, or several calls, can share one long context.
+        Errors: INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE, INTERNAL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDemo(self, request, context):
         """Returns the sentence of the built-in layer "demo": its tokens and embeddings.
         Errors: none of its own.
@@ -106,6 +120,11 @@ def add_AttentionServiceServicer_to_server(servicer, server):
                     servicer.CompareAlgorithms,
                     request_deserializer=headlight_dot_v1_dot_attention__service__pb2.CompareAlgorithmsRequest.FromString,
                     response_serializer=headlight_dot_v1_dot_attention__service__pb2.CompareAlgorithmsResponse.SerializeToString,
+            ),
+            'MergePartials': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergePartials,
+                    request_deserializer=headlight_dot_v1_dot_attention__service__pb2.MergePartialsRequest.FromString,
+                    response_serializer=headlight_dot_v1_dot_attention__service__pb2.MergePartialsResponse.SerializeToString,
             ),
             'GetDemo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDemo,
@@ -177,6 +196,23 @@ class AttentionService(object):
         return grpc.experimental.unary_unary(request, target, '/headlight.v1.AttentionService/CompareAlgorithms',
             headlight_dot_v1_dot_attention__service__pb2.CompareAlgorithmsRequest.SerializeToString,
             headlight_dot_v1_dot_attention__service__pb2.CompareAlgorithmsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def MergePartials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/headlight.v1.AttentionService/MergePartials',
+            headlight_dot_v1_dot_attention__service__pb2.MergePartialsRequest.SerializeToString,
+            headlight_dot_v1_dot_attention__service__pb2.MergePartialsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
