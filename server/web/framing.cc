@@ -45,14 +45,15 @@ Framing FramingOf(const WebHeaders& headers) {
   return framing;
 }
 
-std::string PathOf(const std::string& target) {
-  if (absl::StartsWith(target, "/")) return target;
+Target SplitTarget(const std::string& target) {
+  if (absl::StartsWith(target, "/")) return {"", target};
   for (const absl::string_view scheme : {"http://", "https://"}) {
     if (!absl::StartsWithIgnoreCase(target, scheme)) continue;
-    const std::size_t slash = target.find('/', scheme.size());
-    return slash == std::string::npos ? "/" : target.substr(slash);
+    const std::size_t slash = std::min(target.find('/', scheme.size()), target.size());
+    const std::string path = target.substr(slash);
+    return {target.substr(scheme.size(), slash - scheme.size()), path.empty() ? "/" : path};
   }
-  return target;
+  return {"", target};
 }
 
 }  // namespace headlight

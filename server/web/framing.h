@@ -22,8 +22,12 @@ struct Framing {
 // body.
 Framing FramingOf(const WebHeaders& headers);
 
-// "http://HOST/PATH", which a proxy may send, as "/PATH"; every other target as it is.
-std::string PathOf(const std::string& target);
+// "http://HOST/PATH", which a proxy may send, as "/PATH", and its host, which goes before the header Host (RFC 9112,
+// 3.2.2); every other target as it is, and no host.
+struct Target {
+  std::string host, path;
+};
+Target SplitTarget(const std::string& target);
 
 }  // namespace headlight
 

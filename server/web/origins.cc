@@ -3,6 +3,9 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <system_error>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -24,7 +27,10 @@ std::string NameIn(absl::string_view host) {
   const std::string name = absl::AsciiStrToLower(host.substr(bracketed ? 1 : 0, bracketed ? end - 1 : end));
   absl::string_view rest = end == absl::string_view::npos ? "" : host.substr(bracketed ? end + 1 : end);
   const bool has_port = absl::ConsumePrefix(&rest, ":");
-  const bool is_port = std::all_of(rest.begin(), rest.end(), absl::ascii_isdigit) && (has_port || rest.empty());
+  std::uint16_t port = 0;
+  const bool is_port =
+      rest.empty() || (has_port && std::all_of(rest.begin(), rest.end(), absl::ascii_isdigit) &&
+                       std::from_chars(rest.data(), rest.data() + rest.size(), port).ec == std::errc());
   in6_addr address;
   if (bracketed && (end == absl::string_view::npos || inet_pton(AF_INET6, name.c_str(), &address) != 1)) return "";
   return is_port ? name : "";

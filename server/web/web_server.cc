@@ -123,7 +123,11 @@ class WebServer::Http final : public httplib::Server {
       request.headers.erase("Accept-Encoding");
       request.headers.erase("Range");
       request.ranges.clear();
-      request.path = PathOf(request.path);
+      Target target = SplitTarget(request.path);
+      request.path = std::move(target.path);
+      if (target.host.empty() || request.headers.count("Host") > 1) return;  // two are refused
+      request.headers.erase("Host");
+      request.headers.emplace("Host", std::move(target.host));
     };
     if constexpr (requires { self.process_request(connection, false, closed, ready); }) {
       return self.process_request(connection, false, closed, ready);

@@ -235,6 +235,12 @@ def test_strangers_are_refused(server, status, headers) -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize(("status", "name"), [(200, "localhost:1"), (403, "evil.example"), (403, "evil@127.0.0.1")])
+def test_a_targets_host_goes_before_the_headers(server, status, name) -> None:
+    """RFC 9112, 3.2.2: a target as a proxy is asked for it."""
+    assert ask(server, f"http://{name}{INFO}", host="127.0.0.1").status == status
+
+
 def test_pages_may_be_linked_to_and_not_read(server) -> None:
     assert ask(server, "/", method="GET", sec_fetch_site="cross-site", sec_fetch_mode="navigate").status == 200
     assert ask(server, "/", method="GET", sec_fetch_site="cross-site", sec_fetch_mode="no-cors").status == 403

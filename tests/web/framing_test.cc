@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 namespace headlight {
 namespace {
 
@@ -39,11 +41,16 @@ TEST(Framing, WhatTwoReadersMayReadAsTwoThingsIsRefused) {
 }
 
 TEST(Framing, ATargetAsAProxySendsIt) {
-  EXPECT_EQ(PathOf("/a/b"), "/a/b");
-  EXPECT_EQ(PathOf("http://host:80/a://b"), "/a://b");
-  EXPECT_EQ(PathOf("HTTPS://host"), "/");
-  EXPECT_EQ(PathOf("/http://host/a"), "/http://host/a");
-  EXPECT_EQ(PathOf("*"), "*");
+  const std::tuple<const char*, const char*, const char*> targets[] = {{"/a/b", "", "/a/b"},
+                                                                       {"http://host:80/a://b", "host:80", "/a://b"},
+                                                                       {"HTTPS://host", "host", "/"},
+                                                                       {"/http://host/a", "", "/http://host/a"},
+                                                                       {"*", "", "*"}};
+  for (const auto& [given, host, path] : targets) {
+    const Target target = SplitTarget(given);
+    EXPECT_EQ(target.host, host) << given;
+    EXPECT_EQ(target.path, path) << given;
+  }
 }
 
 }  // namespace

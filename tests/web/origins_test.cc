@@ -14,9 +14,10 @@ TEST(Origins, AServerIsCalledByItsNamesAndByAddresses) {
                            "headlight.example:8080", "Headlight.Example"}) {
     EXPECT_EQ(Judge({host, "", "", ""}, Rules(), false), Provenance::kOwn) << host;
   }
-  for (const char* host : {"", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example",
-                           "a.headlight.example", "[::1", "[evil]", "[::1]evil.example", "[localhost]", "[127.0.0.1]",
-                           "localhost:x", "localhost:80:80", "127.0.0.1@evil.example", "0x7f000001"}) {
+  for (const char* host :
+       {"", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "a.headlight.example", "[::1", "[evil]",
+        "[::1]evil.example", "[localhost]", "[127.0.0.1]", "localhost:x", "localhost:80:80", "localhost:99999",
+        "127.0.0.1@evil.example", "0x7f000001"}) {
     EXPECT_EQ(Judge({host, "", "", ""}, Rules(), true), Provenance::kStrangeHost) << host;
   }
 }
