@@ -218,3 +218,16 @@ def test_service_config() -> None:
     document = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
     recommended = re.search(r"^<!-- test: json -->\n```json\n(.*?)^```", document, re.M | re.S)[1]
     assert (ROOT / "client/examples/service_config.json").read_text(encoding="utf-8") == recommended
+
+
+@pytest.mark.skipif(not LONG, reason="takes minutes: run with ./dev test --long")
+def test_the_readmes_grpcurl(server) -> None:
+    """What is shown there, by the grpcurl of the shell's example."""
+    example = Example("shell", True)
+    if missing := build(example):
+        pytest.skip(missing)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    ((_, command),) = [block for block in BLOCK.findall(readme) if block[0] == "grpcurl"]
+    assert GRPC in command
+    ended = example.sh(f"PATH=$PWD/bin:$PATH\n{command.replace(GRPC, server.address)}", 60)
+    assert ended.returncode == 0 and '"weights"' in ended.stdout, ended.stdout

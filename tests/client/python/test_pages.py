@@ -53,11 +53,23 @@ def test_the_pages_programs(server, tmp_path, page, least) -> None:
     assert printed([block.code for block in session], tmp_path, server.address) == [block.output for block in session]
 
 
+def test_the_packages_own_page(server, tmp_path) -> None:
+    """On PyPI a comment is not shown."""
+    (block,) = blocks("../client/python/README.md")
+    assert printed([block.code], tmp_path, server.address) == [""]
+    assert (tmp_path / "attention.html").stat().st_size > 1000
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed: ./dev test --long installs it")
 def test_the_pages_pytorch(server, tmp_path) -> None:
     (block,) = [block for block in blocks("how-to.md") if block.kind == "torch"]
     begin = next(block for block in blocks("how-to.md") if block.kind == "python")
     assert printed([begin.code, block.code], tmp_path, server.address)[1] == block.output
+    (block,) = [block for block in blocks("clients.md") if block.kind == "torch"]
+    tensors = f"import os\nimport torch\nos.environ['HEADLIGHT_ADDRESS'] = {server.address!r}\n"
+    tensors += "query, key, value = torch.randn(3, 1, 2, 5, 4)"
+    shape = "print(tuple(output.shape), tuple(weights.shape))"
+    assert printed([tensors, block.code, shape], tmp_path, server.address)[2] == "(1, 2, 5, 4) (1, 2, 5, 5)\n"
 
 
 def test_the_pages_shell(server, tmp_path) -> None:
