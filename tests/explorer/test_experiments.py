@@ -241,6 +241,19 @@ def test_zoom_goes_to_exact_weights_and_back(open_page):
     expect(page.locator("#zoom-words")).to_contain_text("rows 0–2047")
 
 
+@pytest.mark.parametrize(
+    ("fragment", "words"),
+    [
+        ("tokens=513", "pooled to 512 × 512, each cell the largest of up to 4 weights"),
+        ("tokens=1024&zoom=0,600,0,512", "pooled to 512 × 512, each cell the largest of up to 2 weights"),
+        ("tokens=1024", "pooled to 512 × 512, each cell the largest of 4 weights"),
+        ("tokens=1000&head=mean", "pooled to 256 × 256, each cell the mean of up to 16 weights of each head"),
+    ],
+)
+def test_how_many_weights_a_cell_stands_for_is_true(open_page, fragment, words):
+    expect(open_page(f"#source=long&{fragment}").locator("#zoom-words")).to_contain_text(words)
+
+
 def test_a_long_file_is_pooled_and_can_be_zoomed(open_page, tmp_path):
     np.save(tmp_path / "long.npy", np.random.default_rng(2).standard_normal((600, 64)).astype("<f4"))
     page = open_page("#source=file", ready=False)
