@@ -1,6 +1,6 @@
 // The form's fields are the state's: each has the name of one.
 
-import { files } from './inputs.js';
+import { excludedBy, faults, files } from './inputs.js';
 import { byId, make } from './elements.js';
 import { readNpy } from './tensors.js';
 import { DEFAULTS, fresh } from './state.js';
@@ -24,22 +24,58 @@ function changeOf(field) {
   return change;
 }
 
+const NAMES = { embeddings: 'the embeddings', query: 'Q', key: 'K', value: 'V', table: 'the table' };
+const fileField = (name) => document.querySelector(`[data-file=${name}]`);
+
+function dropFile(name) {
+  delete files[name];
+  delete faults[name];
+  const field = fileField(name);
+  field.value = '';
+  field.closest('label').nextElementSibling.hidden = true;
+}
+
+async function readFile(name, chosen) {
+  try {
+    files[name] = readNpy(await chosen.arrayBuffer());
+    return `${chosen.name}: [${files[name].shape.join(', ')}]`;
+  } catch (error) {
+    faults[name] = `${chosen.name} ${error.message}`;
+    return faults[name];
+  }
+}
+
+// Said where the file is chosen: the table of learned positions stands among the experiments.
+const sayOfFile = (name, words) => {
+  byId(name === 'table' ? 'table-words' : 'file-words').textContent = words;
+};
+
+async function chooseFile(name, chosen, update) {
+  const dropped = chosen ? excludedBy(name) : [];
+  dropped.forEach(dropFile);
+  delete files[name];
+  delete faults[name];
+  const words = chosen ? [await readFile(name, chosen)] : [];
+  if (dropped.length) words.push(`The last choice is read: ${dropped.map((other) => NAMES[other]).join(', ')} dropped.`);
+  sayOfFile(name, words.join('. '));
+  update({ row: -1 }, true);
+}
+
 function bindFiles(update) {
   for (const field of document.querySelectorAll('[data-file]')) {
-    field.addEventListener('change', async () => {
-      const { file: name } = field.dataset;
-      const [chosen] = field.files;
-      // Said where the file is chosen: the table of learned positions stands among the experiments.
-      const words = byId(name === 'table' ? 'table-words' : 'file-words');
-      delete files[name];
-      words.textContent = '';
-      try {
-        if (chosen) files[name] = readNpy(await chosen.arrayBuffer());
-        if (chosen) words.textContent = `${chosen.name}: [${files[name].shape.join(', ')}]`;
-      } catch (error) {
-        words.textContent = `${chosen.name} ${error.message}`;
-      }
+    const { file: name } = field.dataset;
+    // A browser's own field cannot be emptied.
+    const drop = make('button', { type: 'button', hidden: '', 'aria-label': `Drop ${NAMES[name]}` }, 'Drop');
+    field.closest('label').after(drop);
+    drop.addEventListener('click', () => {
+      dropFile(name);
+      sayOfFile(name, '');
+      field.focus();
       update({ row: -1 }, true);
+    });
+    field.addEventListener('change', () => {
+      drop.hidden = field.files.length === 0;
+      chooseFile(name, field.files[0], update);
     });
   }
 }
