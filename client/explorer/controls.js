@@ -127,7 +127,16 @@ function showSource() {
   sources.scrollLeft = sources.querySelector(':checked').parentElement.offsetLeft - sources.offsetLeft - 40;
 }
 
+// A link may give a number of tokens that is not among the choices.
+function offerTokens(tokens) {
+  const select = byId('controls').elements.tokens;
+  const options = [...select.options];
+  if (options.some(({ value }) => Number(value) === tokens)) return;
+  select.add(make('option', {}, tokens), options.find(({ value }) => Number(value) > tokens) ?? null);
+}
+
 export function showControls({ state }) {
+  offerTokens(state.tokens);
   for (const field of byId('controls').elements) {
     if (!Object.hasOwn(DEFAULTS, field.name)) continue;
     const value = state[field.name];

@@ -70,6 +70,33 @@ def test_a_link_of_nonsense_still_shows_a_picture(open_page, fragment):
 
 
 
+@pytest.mark.parametrize(
+    ("fragment", "said"),
+    [
+        ("#head=7&row=3", "There is no head 7 here; head 0 is shown."),
+        ("#source=long&tokens=1024&head=7", "There is no head 7 here; head 0 is shown."),
+        ("#source=stack&depth=9&head=0", "There is no layer 9 here; layer 1 is shown."),
+    ],
+)
+def test_a_head_that_is_not_there_is_said_and_the_first_is_marked(open_page, fragment, said):
+    page = open_page(fragment)
+    expect(page.locator("#heads-words")).to_have_text(said)
+    expect(page.locator("[name=head][value='0']")).to_be_checked()
+    assert "head=7" not in page.url and "depth=9" not in page.url
+    if "long" in fragment:
+        expect(page.locator("#zoom-words")).to_contain_text("pooled to 512 × 512")
+    if "stack" in fragment:
+        expect(page.locator("[name=depth][value='1']")).to_be_checked()
+    page.check("[name=head][value='1']", force=True)
+    expect(page.locator("#heads-words")).to_be_empty()
+
+
+def test_a_links_number_of_tokens_is_among_the_choices(open_page):
+    page = open_page("#source=long&tokens=777")
+    expect(page.locator("[name=tokens]")).to_have_value("777")
+    assert page.locator("[name=tokens] option").all_inner_texts() == ["512", "777", "2048", "8192", "16384"]
+
+
 @pytest.mark.parametrize("fragment", ["#stage=bogus", "#position=__proto__", "#view=constructor", "#lengths=-1&open=compare"])
 def test_choices_that_are_none_are_the_first(open_page, fragment):
     page = open_page(fragment)
