@@ -3,12 +3,16 @@
 import { excludedBy, faults, files } from './inputs.js';
 import { byId, make } from './elements.js';
 import { readNpy } from './tensors.js';
-import { DEFAULTS, fresh } from './state.js';
+import { DEFAULTS, fresh, isSeed } from './state.js';
+
+const isValid = (field) =>
+  field.name === 'seed' ? isSeed(field.value.trim()) : field.type !== 'number' || field.checkValidity();
 
 function valueOf(field) {
   if (field.type === 'checkbox') return field.checked;
   // A number that is half typed asks for nothing.
-  if (field.type === 'number' && !field.checkValidity()) return undefined;
+  if (!isValid(field)) return undefined;
+  if (field.name === 'seed') return field.value.trim();
   if (typeof DEFAULTS[field.name] !== 'number') return field.value;
   return field.value === '' ? undefined : Number(field.value);
 }

@@ -35,7 +35,7 @@ export function excludedBy(name) {
 }
 
 const seeded = (state) => ({
-  weights: { seededWeights: { seed: String(state.seed) } },
+  weights: { seededWeights: { seed: state.seed } },
   heads: state.heads,
   width: state.width,
 });
@@ -89,7 +89,7 @@ function textInput(state, server) {
 
 function longInput(state, server) {
   const weights = weightsOf(state, server);
-  const seededEmbeddings = { seed: String(state.seed), tokens: String(state.tokens), width: String(weights.width) };
+  const seededEmbeddings = { seed: state.seed, tokens: String(state.tokens), width: String(weights.width) };
   return { ...weights, seededEmbeddings, rows: state.tokens, keys: state.tokens };
 }
 

@@ -9,7 +9,7 @@ export const DEFAULTS = Object.freeze({
   layer: '', // none: seeded weights
   heads: 4,
   width: 64,
-  seed: 1,
+  seed: '1', // a uint64 in decimal: a number would lose digits beyond 2^53
   tokens: 16384,
   head: '0', // a number, mean or all
   row: -1, // locked; -1: none
@@ -40,7 +40,8 @@ const CHOICES = {
   view: ['matrix', 'words'],
   position: ['none', 'sinusoidal', 'learned', 'rotary', 'alibi'],
 };
-const FORMS = { head: /^(\d+|mean|all)$/, window: /^\d*$/ };
+export const isSeed = (text) => /^(0|[1-9]\d{0,19})$/.test(text) && BigInt(text) < 2n ** 64n;
+const FORMS = { head: /^(\d+|mean|all)$/, window: /^\d*$/, seed: { test: isSeed } };
 
 // Numbers are whole, and none is below 0 but where that means none.
 function parseNumber(text, like) {

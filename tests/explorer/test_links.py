@@ -1,7 +1,7 @@
 """A link restores everything."""
 
 import pytest
-from actions import line, lit_row
+from actions import line, lit_row, unfold
 from playwright.sync_api import expect
 
 # Fields as the page writes them, and what is to be seen.
@@ -95,6 +95,21 @@ def test_a_links_number_of_tokens_is_among_the_choices(open_page):
     page = open_page("#source=long&tokens=777")
     expect(page.locator("[name=tokens]")).to_have_value("777")
     assert page.locator("[name=tokens] option").all_inner_texts() == ["512", "777", "2048", "8192", "16384"]
+
+
+@pytest.mark.parametrize("seed", ["9007199254740993", "18446744073709551615"])
+def test_a_seed_keeps_all_its_digits(open_page, seed):
+    page = open_page("#source=long&tokens=512")
+    with page.expect_response("**/*Attend"):
+        page.fill("[name=seed]", seed)
+    page.wait_for_selector("#picture:not(.stale)")
+    assert f"seed={seed}" in page.url
+    unfold(page, "take")
+    page.click("[data-take=curl]")
+    assert page.inner_text("#code").count(f'"seed":"{seed}"') == 2, "embeddings and weights"
+    again = open_page(page.url.split("/")[-1])
+    expect(again.locator("[name=seed]")).to_have_value(seed)
+    expect(again.locator("#error")).to_be_hidden()
 
 
 @pytest.mark.parametrize("fragment", ["#stage=bogus", "#position=__proto__", "#view=constructor", "#lengths=-1&open=compare"])
