@@ -5,16 +5,38 @@ import { byId, make } from './elements.js';
 import { readNpy } from './tensors.js';
 import { DEFAULTS, fresh, isSeed } from './state.js';
 
+// Fields that take not every number: which they take.
+const TAKES = {
+  seed: 'Seed takes a whole number from 0 to 18446744073709551615.',
+  heads: 'Query heads takes a whole number from 1 to 128.',
+  width: 'Width takes an even number from 2 to 4096.',
+  window: 'Window takes a whole number from 0 to 999999999, or nothing for all words.',
+};
+
 const isValid = (field) =>
   field.name === 'seed' ? isSeed(field.value.trim()) : field.type !== 'number' || field.checkValidity();
 
+function mark(field, valid) {
+  const fault = byId(`${field.name}-fault`);
+  if (!fault) return;
+  fault.textContent = valid ? '' : TAKES[field.name];
+  if (valid) {
+    field.removeAttribute('aria-invalid');
+    field.removeAttribute('aria-describedby');
+  } else {
+    field.setAttribute('aria-invalid', 'true');
+    field.setAttribute('aria-describedby', fault.id);
+  }
+}
+
 function valueOf(field) {
   if (field.type === 'checkbox') return field.checked;
-  // A number that is half typed asks for nothing.
+  // A number that is half typed or refused asks for nothing.
   if (!isValid(field)) return undefined;
   if (field.name === 'seed') return field.value.trim();
+  if (field.name === 'window' && field.value) return String(Number(field.value)); // it may be typed as 1e3
   if (typeof DEFAULTS[field.name] !== 'number') return field.value;
-  return field.value === '' ? undefined : Number(field.value);
+  return Number(field.value);
 }
 
 function changeOf(field) {
@@ -86,10 +108,13 @@ function bindFiles(update) {
 
 // Waits until nothing has been typed for a moment.
 function bindFields(form, update) {
+  for (const name of Object.keys(TAKES))
+    form.querySelector(`[name=${name}]`).closest('.fields').append(make('p', { id: `${name}-fault`, class: 'fault', role: 'status' }));
   let timer;
   const typed = new Set(); // not every browser leaves a field when another control is clicked
   const apply = () => {
     clearTimeout(timer);
+    for (const field of typed) mark(field, isValid(field));
     const changes = [...typed].map(changeOf).filter(Boolean);
     typed.clear();
     if (changes.length) update(Object.assign({}, ...changes));
@@ -146,7 +171,10 @@ export function showControls({ state }) {
     const value = state[field.name];
     if (field.type === 'radio') field.checked = String(value) === field.value;
     else if (field.type === 'checkbox') field.checked = value;
-    else if (field !== document.activeElement || field.localName === 'select') field.value = value;
+    else if (field !== document.activeElement || field.localName === 'select') {
+      field.value = value;
+      mark(field, true);
+    }
   }
   showSource();
   for (const part of document.querySelectorAll('[data-for]'))

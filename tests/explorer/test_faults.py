@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from actions import line
 from playwright.sync_api import expect
 
@@ -28,6 +29,40 @@ def test_a_refused_value_keeps_the_last_picture_dimmed(open_page):
         page.click("#error .retry")
     assert answer.value.status == 400
     expect(page.locator("#error .retry")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "takes"),
+    [
+        ("window", "-1", "a whole number from 0"),
+        ("window", "1.5", "a whole number from 0"),
+        ("window", "99999999999999999999", "to 999999999"),
+        ("heads", "-3", "a whole number from 1 to 128"),
+        ("heads", "", "a whole number from 1 to 128"),
+        ("width", "63", "an even number from 2 to 4096"),
+        ("seed", "1.5", "a whole number from 0 to 18446744073709551615"),
+        ("seed", "-1", "a whole number from 0 to 18446744073709551615"),
+    ],
+)
+def test_a_number_that_is_not_taken_is_said_at_its_field(open_page, name, value, takes):
+    page = open_page("#source=long&tokens=512&open=places")
+    field = page.locator(f"[name={name}]")
+    before = field.input_value()
+    field.fill(value)
+    fault = page.locator(f"#{name}-fault")
+    expect(fault).to_contain_text(takes)
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_accessible_description(re.compile(re.escape(takes)))
+    expect(page.locator("#error")).to_be_hidden()
+    field.fill(before)
+    expect(fault).to_be_hidden()
+    assert field.get_attribute("aria-invalid") is None
+
+
+def test_a_window_beyond_all_bounds_in_a_link_is_none(open_page):
+    page = open_page("#window=99999999999999999999&open=places")
+    expect(page.locator("[name=window]")).to_have_value("")
+    expect(page.locator("#error")).to_be_hidden()
 
 
 def test_words_that_a_stack_does_not_know_are_named(open_page):

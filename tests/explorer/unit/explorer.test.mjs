@@ -70,6 +70,7 @@ test('what is not among the choices is the default', () => {
 
 test('numbers of a link are whole, and a head is a number, the mean or all', () => {
   assert.deepEqual(fromFragment('#row=1.5&depth=0.5&lengths=-1&width=1e400&cargo=-3&heads=&window=x&head=1.5'), { ...DEFAULTS });
+  assert.deepEqual(fromFragment('#window=99999999999999999999&heads=99999999999'), { ...DEFAULTS });
   assert.deepEqual(fromFragment('#row=-1&head=__proto__'), { ...DEFAULTS });
   const given = { row: 2, window: '3', head: 'all', seed: '7' };
   assert.deepEqual(fromFragment('#row=2&window=3&head=all&seed=7'), { ...DEFAULTS, ...given });
