@@ -133,9 +133,12 @@ function showLegend() {
   const asArcs = !byId('arcs').hidden;
   for (const part of byId('legend').children) part.hidden = asArcs;
   byId('legend-words').hidden = false;
+  const forbidden = page.scene.stage === 'biased' ? '; grey may not be looked at' : '';
+  // Where heads stand side by side no row is dimmed.
+  const dimmed = byId('map').hidden ? '' : '; while one row is lit the others are dimmed';
   byId('legend-words').textContent = asArcs
     ? 'from the chosen word to those it attends to, thicker is more'
-    : `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
+    : `rows attend to columns, brighter is more${forbidden}${dimmed}`;
 }
 
 function showComputed() {
