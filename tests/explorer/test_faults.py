@@ -12,7 +12,7 @@ FAILED = "Failed to load resource"
 def test_a_refused_request_names_its_fields_and_can_be_tried_again(open_page):
     page = open_page("#source=text&heads=7", expected=(FAILED,), ready=False)
     error = page.locator("#error")
-    expect(error.locator("h3")).to_have_text("The server refused this request")
+    expect(error.locator("h2")).to_have_text("The server refused this request")
     expect(error.locator("li code").first).to_be_visible()
     assert re.match(r"^(options|self_attention)\.", error.locator("li code").first.inner_text())
     page.fill("[name=heads]", "4")
@@ -74,7 +74,7 @@ def test_a_server_that_does_not_answer_is_said_and_tried_again(open_page):
     page = open_page(expected=(FAILED,))
     page.route("**/headlight.v1.*/**", lambda route: route.abort("connectionrefused"))
     page.check("[name=stage][value=scaled]", force=True)
-    expect(page.locator("#error h3")).to_have_text("The server does not answer")
+    expect(page.locator("#error h2")).to_have_text("The server does not answer")
     page.unroute("**/headlight.v1.*/**")
     page.click("#error .retry")
     expect(page.locator("#error")).to_be_hidden()
@@ -89,7 +89,7 @@ def test_a_stopped_server_is_said_and_one_that_is_back_is_used(open_page, start)
     page.check("[name=head][value='2']", force=True)
     assert line(page) == "it attends most to cat (0.88)", "what has been answered stays"
     page.check("[name=stage][value=scaled]", force=True)
-    expect(page.locator("#error h3")).to_have_text("The server does not answer")
+    expect(page.locator("#error h2")).to_have_text("The server does not answer")
     start(web=first.web.removeprefix("http://"))
     page.click("#error .retry")
     expect(page.locator("#error")).to_be_hidden()
@@ -113,7 +113,7 @@ def test_a_token_is_asked_for_and_kept_in_memory_only(open_page, start, tmp_path
     tokens = tmp_path / "tokens"
     tokens.write_text("open-sesame-open-sesame\n")
     page = open_page(web=start(f"--auth-token-file={tokens}").web, expected=(FAILED,), ready=False)
-    expect(page.locator("#error h3")).to_have_text("This server wants a token")
+    expect(page.locator("#error h2")).to_have_text("This server wants a token")
     page.fill("#token", "wrong")
     page.press("#token", "Enter")
     expect(page.locator("#token")).to_have_value("")
@@ -134,7 +134,7 @@ def test_a_token_that_no_header_carries_is_refused_in_the_form(open_page, start,
     page.fill("#token", "пароль-пароль")
     page.press("#token", "Enter")
     expect(page.locator("#error .hint")).to_contain_text("only plain Latin letters")
-    expect(page.locator("#error h3")).to_have_text("This server wants a token")
+    expect(page.locator("#error h2")).to_have_text("This server wants a token")
     page.fill("#token", " open-sesame-open-sesame ")
     page.press("#token", "Enter")
     expect(page.locator("#map")).to_be_visible()
@@ -156,14 +156,14 @@ def test_the_focus_stays_near_what_is_tried_again(open_page):
 def test_what_is_too_large_for_a_page_is_told_from_a_full_server(open_page):
     page = open_page("#source=text")
     page.fill("[name=text]", "word " * 40000)
-    expect(page.locator("#error h3")).to_have_text("This is too large to send from a page")
+    expect(page.locator("#error h2")).to_have_text("This is too large to send from a page")
     expect(page.locator("#error")).to_contain_text("the server takes 8.0 MiB")
     expect(page.locator("#error .retry")).to_have_count(0)
 
 
 def test_a_width_beyond_all_bounds_is_too_large_too(open_page):
     page = open_page("#source=text&width=1000000000000", ready=False)
-    expect(page.locator("#error h3")).to_have_text("This is too large to send from a page")
+    expect(page.locator("#error h2")).to_have_text("This is too large to send from a page")
 
 
 def test_what_the_page_refuses_it_does_not_offer_to_try_again(open_page):
