@@ -22,9 +22,20 @@ export async function askDemo(signal) {
 
 // Tensors from files: embeddings or query, key and value, and a table of learned positions.
 export const files = {};
+// Of files that could not be read: why.
+export const faults = {};
+
+const PROJECTED = { query: 'Q', key: 'K', value: 'V' };
+const READ = ['embeddings', ...Object.keys(PROJECTED)];
+
+// Embeddings and Q, K, V exclude each other: those that a choice of `name` leaves without use.
+export function excludedBy(name) {
+  const others = name === 'embeddings' ? Object.keys(PROJECTED) : name in PROJECTED ? ['embeddings'] : [];
+  return others.filter((other) => files[other] || faults[other]);
+}
 
 const seeded = (state) => ({
-  weights: { seededWeights: { seed: String(state.seed) } },
+  weights: { seededWeights: { seed: state.seed } },
   heads: state.heads,
   width: state.width,
 });
@@ -78,7 +89,7 @@ function textInput(state, server) {
 
 function longInput(state, server) {
   const weights = weightsOf(state, server);
-  const seededEmbeddings = { seed: String(state.seed), tokens: String(state.tokens), width: String(weights.width) };
+  const seededEmbeddings = { seed: state.seed, tokens: String(state.tokens), width: String(weights.width) };
   return { ...weights, seededEmbeddings, rows: state.tokens, keys: state.tokens };
 }
 
@@ -87,18 +98,25 @@ const tokensOf = (tensor) => shapeOf(tensor).at(-2);
 
 function fileInput(state, server) {
   const { embeddings, query, key, value } = files;
+  const fault = READ.map((name) => faults[name]).find(Boolean);
+  if (fault) throw new Error(fault);
   if (embeddings && shapeOf(embeddings).length === 2) {
     const weights = { ...weightsOf(state, server), width: shapeOf(embeddings)[1] };
     return fromEmbeddings(embeddings, undefined, weights, state);
   }
   if (embeddings)
     throw new Error(`The embeddings have the shape [${embeddings.shape.join(', ')}], expected [tokens, width].`);
-  if (!query || !key || !value) throw new Error('Choose a file of embeddings, or one each for Q, K and V.');
-  for (const [name, tensor] of Object.entries({ Q: query, K: key, V: value }))
+  const missing = Object.keys(PROJECTED).filter((name) => !files[name]);
+  if (missing.length === 3) throw new Error('Choose a file of embeddings, or one each for Q, K and V.');
+  if (missing.length)
+    throw new Error(`Q, K and V are read together: choose ${missing.map((name) => PROJECTED[name]).join(' and ')}, too.`);
+  for (const [name, letter] of Object.entries(PROJECTED)) {
+    const tensor = files[name];
     if (tensor.shape.length < 2)
       throw new Error(
-        `${name} has the shape [${tensor.shape.join(', ')}], expected [tokens, heads × size] or [batch, heads, tokens, size].`,
+        `${letter} has the shape [${tensor.shape.join(', ')}], expected [tokens, heads × size] or [batch, heads, tokens, size].`,
       );
+  }
   const shape = shapeOf(query);
   return {
     queryKeyValue: { query, key, value },

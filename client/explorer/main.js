@@ -29,6 +29,7 @@ const page = {
   state: fromFragment(location.hash),
   scene: undefined,
   map: undefined,
+  missing: '', // what a link named and is not here, in words
   lit: { row: -1, key: -1, locked: false },
 };
 // Exported to be looked at from a console.
@@ -46,6 +47,8 @@ async function load() {
   try {
     offerLayers(page, await askServer(signal));
     const scene = await askScene(state, signal);
+    // Of a long input the numbers are of the head that was asked for.
+    if (!choosePresent(scene) && scene.long) return load();
     page.scene = scene;
     byId('picture').hidden = false;
     byId('picture').classList.remove('stale');
@@ -61,6 +64,22 @@ async function load() {
     allowTake(false);
     showError(byId('error'), error, load);
   }
+}
+
+// A link may name a head or a layer that is not here. Returns whether what it names is.
+function choosePresent({ headCount, layers }) {
+  const { head, depth } = page.state;
+  const last = layers ? layers.length - 1 : depth;
+  const missing = [
+    ...(depth > last ? [[`layer ${depth}`, { depth: last }, `layer ${last}`]] : []),
+    ...(Number(head) >= headCount ? [[`head ${head}`, { head: '0' }, 'head 0']] : []),
+  ];
+  if (!missing.length) return true;
+  page.state = Object.assign({}, page.state, ...missing.map(([, change]) => change));
+  page.missing = missing.map(([asked, , shown]) => `There is no ${asked} here; ${shown} is shown.`).join(' ');
+  history.replaceState(null, '', toFragment(page.state) || location.pathname);
+  showControls(page);
+  return false;
 }
 
 // Of a stack: the head that does most for the bet, and the word after which it bets.
@@ -87,6 +106,7 @@ function draw() {
   byId('numbers').hidden = byId('map').hidden || !matrix.hasRoom;
   grid.show(scene, map);
   showHeads(byId('heads').lastElementChild, scene, heads, state.head);
+  byId('heads-words').textContent = page.missing;
   showDepths(byId('depths'), scene, state.depth);
   zoom.show(scene);
   showLegend();
@@ -113,9 +133,12 @@ function showLegend() {
   const asArcs = !byId('arcs').hidden;
   for (const part of byId('legend').children) part.hidden = asArcs;
   byId('legend-words').hidden = false;
+  const forbidden = page.scene.stage === 'biased' ? '; grey may not be looked at' : '';
+  // Where heads stand side by side no row is dimmed.
+  const dimmed = byId('map').hidden ? '' : '; while one row is lit the others are dimmed';
   byId('legend-words').textContent = asArcs
     ? 'from the chosen word to those it attends to, thicker is more'
-    : `rows attend to columns, brighter is more${page.scene.stage === 'biased' ? '; grey may not be looked at' : ''}`;
+    : `rows attend to columns, brighter is more${forbidden}${dimmed}`;
 }
 
 function showComputed() {
@@ -175,6 +198,7 @@ async function lookFurther() {
 function update(change, anew = false) {
   const before = page.state;
   page.state = { ...before, ...change };
+  if (['source', 'head', 'depth'].some((name) => Object.hasOwn(change, name))) page.missing = '';
   const step = STEPS.some((name) => before[name] !== page.state[name]);
   history[step ? 'pushState' : 'replaceState'](null, '', toFragment(page.state) || location.pathname);
   showControls(page);
@@ -193,6 +217,7 @@ document.querySelector('.skip').addEventListener('click', (event) => {
 window.addEventListener('hashchange', () => {
   if (!isLink(location.hash)) return;
   page.state = fromFragment(location.hash);
+  page.missing = '';
   showControls(page);
   unfoldParts(page);
   load();

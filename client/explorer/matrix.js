@@ -32,6 +32,7 @@ export class Matrix {
     this.frame = frame;
     [this.base, this.over] = frame.querySelectorAll('canvas');
     this.bitmap = document.createElement('canvas');
+    this.veil = document.createElement('canvas');
     this.lit = { row: -1, key: -1, locked: false };
   }
 
@@ -42,10 +43,25 @@ export class Matrix {
   show(scene, map, { numbers, colours }) {
     Object.assign(this, { scene, map, numbers, colours, range: rangeOf(map.values, scene.stage) });
     paintBitmap(this.bitmap, map.values, map.rows, map.columns, this.range);
+    this.paintVeil();
     this.keepWhole(scene);
     this.measure();
     this.draw();
     this.light(this.lit);
+  }
+
+  // What dims rows, a pixel per cell. What may not be looked at is left out: dimmed, its grey is like a low score's blue.
+  paintVeil() {
+    const { map, veil } = this;
+    veil.width = map.columns;
+    veil.height = map.rows;
+    const context = veil.getContext('2d');
+    context.fillStyle = this.colours.veil;
+    context.fillRect(0, 0, map.columns, map.rows);
+    if (this.scene.stage !== 'biased') return;
+    map.values.forEach((value, i) => {
+      if (!Number.isFinite(value)) context.clearRect(i % map.columns, Math.floor(i / map.columns), 1, 1);
+    });
   }
 
   // Where things stand, from the width that the page gives.
@@ -173,9 +189,9 @@ export class Matrix {
     const { left, top, width, height } = this.box;
     const y = top + lit.row * this.cell.height;
     const tall = Math.max(this.cell.height, 2);
-    context.fillStyle = this.colours.veil;
-    context.fillRect(left, top, width, y - top);
-    context.fillRect(left, y + tall, width, top + height - y - tall);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.veil, left, top, width, height);
+    context.clearRect(left, y, width, tall);
     context.lineWidth = lit.locked ? 3 : 2;
     context.strokeStyle = this.colours.accent;
     context.strokeRect(left - 1, y - 1, width + 2, tall + 2);

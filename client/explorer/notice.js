@@ -62,7 +62,9 @@ function tokenForm(retry) {
 export function showError(root, error, retry) {
   if (wasAborted(error)) return;
   if (!error.code) console.debug(error);
-  const parts = [make('h3', {}, titleOf(error))];
+  // An experiment's stands under an h2, the page's under the h1.
+  const level = root.closest('.experiments') ? 'h3' : 'h2';
+  const parts = [make(level, {}, titleOf(error))];
   if (error.violations?.length) parts.push(violations(error));
   else parts.push(make('p', {}, error.message));
   if (error.retryDelay) parts.push(make('p', {}, `It asks to come back in ${parseFloat(error.retryDelay)} s.`));

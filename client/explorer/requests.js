@@ -1,6 +1,6 @@
 // Requests of the contract, from the state and what heads read.
 
-import { files } from './inputs.js';
+import { faults, files } from './inputs.js';
 import { offHeads, words } from './state.js';
 
 export const STAGES = { scaled: 'MAP_STAGE_SCALED', biased: 'MAP_STAGE_BIASED', weights: 'MAP_STAGE_WEIGHTS' };
@@ -19,7 +19,9 @@ const SCHEMES = {
 
 function position(state) {
   if (state.position === 'learned' && !files.table)
-    throw new Error('Learned positions need a table: choose a .npy file of shape [positions, width].');
+    throw new Error(
+      faults.table ?? 'Learned positions need a table: choose a .npy file of shape [positions, width].',
+    );
   const scheme = SCHEMES[state.position]();
   return state.shift ? { ...scheme, queryOffset: String(state.shift), keyOffset: String(state.shift) } : scheme;
 }

@@ -9,7 +9,7 @@ export const DEFAULTS = Object.freeze({
   layer: '', // none: seeded weights
   heads: 4,
   width: 64,
-  seed: 1,
+  seed: '1', // a uint64 in decimal: a number would lose digits beyond 2^53
   tokens: 16384,
   head: '0', // a number, mean or all
   row: -1, // locked; -1: none
@@ -40,12 +40,16 @@ const CHOICES = {
   view: ['matrix', 'words'],
   position: ['none', 'sinusoidal', 'learned', 'rotary', 'alibi'],
 };
-const FORMS = { head: /^(\d+|mean|all)$/, window: /^\d*$/ };
+export const isSeed = (text) => /^(0|[1-9]\d{0,19})$/.test(text) && BigInt(text) < 2n ** 64n;
+const FORMS = { head: /^(\d+|mean|all)$/, window: /^(0|[1-9]\d{0,8})?$/, seed: { test: isSeed } };
+
+// Of more heads a page can hold no list.
+const MOST = { heads: 65536 };
 
 // Numbers are whole, and none is below 0 but where that means none.
-function parseNumber(text, like) {
+function parseNumber(text, like, most = Number.MAX_SAFE_INTEGER) {
   const number = Number(text);
-  return text.trim() !== '' && Number.isSafeInteger(number) && number >= Math.min(like, 0) ? number : like;
+  return text.trim() !== '' && Number.isSafeInteger(number) && number >= Math.min(like, 0) && number <= most ? number : like;
 }
 
 function parse(name, text) {
@@ -53,7 +57,7 @@ function parse(name, text) {
   if (Object.hasOwn(CHOICES, name)) return CHOICES[name].includes(text) ? text : like;
   if (Object.hasOwn(FORMS, name)) return FORMS[name].test(text) ? text : like;
   if (typeof like === 'boolean') return text === '1';
-  return typeof like === 'number' ? parseNumber(text, like) : text;
+  return typeof like === 'number' ? parseNumber(text, like, MOST[name]) : text;
 }
 
 export function fromFragment(fragment) {

@@ -29,14 +29,22 @@ async function copy(text, said) {
   }
 }
 
+// Heads of a stack are counted anew in each layer.
+const nameOf = ({ scene, map, state }) => (scene.layers ? `layer ${state.depth}, ${map.name}` : map.name);
+
+function remarks(what, { view, head }) {
+  const arcs = view === 'words' && ['png', 'svg'].includes(what) ? ' It shows the matrix, not the arcs.' : '';
+  return `${head === 'all' ? ' It is the mean of all heads.' : ''}${arcs}`;
+}
+
 async function take(what, page) {
   const { scene, map } = page;
   if (what === 'link') return copy(location.href, SAID.link);
-  if (what === 'png') save(await toPng(scene, map), 'headlight.png');
-  else if (what === 'svg') save(new Blob([toSvg(scene, map)], { type: 'image/svg+xml' }), 'headlight.svg');
+  if (what === 'png') save(await toPng(scene, map, nameOf(page)), 'headlight.png');
+  else if (what === 'svg') save(new Blob([toSvg(scene, map, nameOf(page))], { type: 'image/svg+xml' }), 'headlight.svg');
   else if (what === 'csv') save(new Blob([toCsv(scene, map)], { type: 'text/csv' }), 'headlight.csv');
   else return copy(snippets[what](scene.method, scene.request), 'The request is copied.');
-  return `${SAID[what]}${page.state.head === 'all' ? ' It is the mean of all heads.' : ''}`;
+  return `${SAID[what]}${remarks(what, page.state)}`;
 }
 
 // While a refusal is shown, the picture under it is of what was asked before. The link alone is of now.

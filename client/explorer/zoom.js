@@ -6,6 +6,9 @@ import { byId } from './elements.js';
 const LEAST = 16;
 const PAUSE = 180; // milliseconds
 
+// Where cells do not divide a side evenly, some hold one more than others.
+const most = (size, cells) => Math.ceil(size / cells);
+
 const bounded = (value, low, high) => Math.max(low, Math.min(high, value));
 
 export class Zoom {
@@ -42,9 +45,11 @@ export class Zoom {
     const whose = /^\d+$/.test(head) ? '' : ' of each head';
     const then = head === 'mean' && !byMean ? ', and of these the mean' : '';
     const what = stage === 'weights' ? 'weights' : 'scores';
+    const even = view.rows % rows === 0 && view.keys % columns === 0;
+    const count = `${even ? '' : 'up to '}${most(view.rows, rows) * most(view.keys, columns)}`;
     const cells = exact
       ? `exact ${what}`
-      : `pooled to ${rows} × ${columns}, each cell the ${byMean ? 'mean' : 'largest'} of ${Math.round((view.rows * view.keys) / (rows * columns))} ${what}${whose}${then}`;
+      : `pooled to ${rows} × ${columns}, each cell the ${byMean ? 'mean' : 'largest'} of ${count} ${what}${whose}${then}`;
     byId('zoom-words').textContent =
       `rows ${view.row}–${view.row + view.rows - 1}, keys ${view.key}–${view.key + view.keys - 1}: ${cells}`;
   }

@@ -38,6 +38,12 @@ def test_axe_finds_no_serious_fault(open_page, fragment, scheme):
     assert grave == []
 
 
+def test_headings_are_in_order_where_nothing_can_be_shown(open_page):
+    page = open_page("#source=file", ready=False)
+    expect(page.locator("#error")).to_be_visible()
+    assert "heading-order" not in [fault["id"] for fault in Axe().run(page).response["violations"]]
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_nothing_is_wider_than_the_window(open_page, fragment, size):

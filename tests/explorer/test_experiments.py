@@ -93,6 +93,7 @@ def test_a_bad_table_is_said_where_it_is_chosen(open_page, tmp_path):
     page.set_input_files("[data-file=table]", tmp_path / "bad.npy")
     expect(page.locator("#table-words")).to_contain_text("expected float32")
     expect(page.locator("#table-words")).to_be_visible()
+    expect(page.locator("#error")).to_contain_text("expected float32")
 
 
 @pytest.mark.parametrize("shape", [(), (8,)])
@@ -228,6 +229,44 @@ def test_a_file_that_cannot_be_read_is_said(open_page, tmp_path, array, word):
     page = open_page("#source=file", ready=False)
     page.locator("[data-file=embeddings]").set_input_files(tmp_path / "bad.npy")
     expect(page.locator("#file-words")).to_contain_text(word)
+    expect(page.locator("#error")).to_contain_text(word)
+    page.get_by_role("button", name="Drop the embeddings").click()
+    expect(page.locator("#error")).to_contain_text("Choose a file of embeddings")
+    expect(page.locator("[data-file=embeddings]")).to_be_focused()
+
+
+def save(path, shape):
+    np.save(path, np.random.default_rng(3).standard_normal(shape).astype("<f4"))
+    return path
+
+
+def test_of_embeddings_and_q_k_v_the_last_choice_is_read(open_page, tmp_path):
+    page = open_page("#source=file", ready=False)
+    embeddings = save(tmp_path / "embeddings.npy", (7, 32))
+    page.set_input_files("[data-file=embeddings]", embeddings)
+    expect(page.locator("#picture:not(.stale)")).to_be_visible()
+    page.set_input_files("[data-file=query]", save(tmp_path / "query.npy", (1, 4, 12, 8)))
+    expect(page.locator("#file-words")).to_contain_text("the embeddings dropped")
+    expect(page.locator("#error")).to_contain_text("choose K and V, too")
+    for name in ("key", "value"):
+        page.set_input_files(f"[data-file={name}]", save(tmp_path / f"{name}.npy", (1, 4, 9, 8)))
+    expect(page.locator("#error")).to_be_hidden()
+    assert numbers(page)[2].shape == (12, 9)
+    expect(page.get_by_role("button", name="Drop the embeddings")).to_be_hidden()
+    page.set_input_files("[data-file=embeddings]", embeddings)
+    expect(page.locator("#file-words")).to_contain_text("Q, K, V dropped")
+    page.wait_for_selector("#picture:not(.stale)")
+    assert numbers(page)[2].shape == (7, 7)
+
+
+def test_a_file_can_be_dropped(open_page, tmp_path):
+    page = open_page("#source=file", ready=False)
+    for name in ("query", "key", "value"):
+        page.set_input_files(f"[data-file={name}]", save(tmp_path / f"{name}.npy", (1, 4, 9, 8)))
+    page.get_by_role("button", name="Drop K").click()
+    expect(page.locator("#error")).to_contain_text("choose K, too")
+    expect(page.get_by_role("button", name="Drop K")).to_be_hidden()
+    assert page.locator("[data-file=key]").evaluate("field => field.files.length") == 0
 
 
 def test_zoom_goes_to_exact_weights_and_back(open_page):
@@ -239,6 +278,19 @@ def test_zoom_goes_to_exact_weights_and_back(open_page):
     assert "zoom=" in page.url
     page.click("[data-zoom=whole]")
     expect(page.locator("#zoom-words")).to_contain_text("rows 0–2047")
+
+
+@pytest.mark.parametrize(
+    ("fragment", "words"),
+    [
+        ("tokens=513", "pooled to 512 × 512, each cell the largest of up to 4 weights"),
+        ("tokens=1024&zoom=0,600,0,512", "pooled to 512 × 512, each cell the largest of up to 2 weights"),
+        ("tokens=1024", "pooled to 512 × 512, each cell the largest of 4 weights"),
+        ("tokens=1000&head=mean", "pooled to 256 × 256, each cell the mean of up to 16 weights of each head"),
+    ],
+)
+def test_how_many_weights_a_cell_stands_for_is_true(open_page, fragment, words):
+    expect(open_page(f"#source=long&{fragment}").locator("#zoom-words")).to_contain_text(words)
 
 
 def test_a_long_file_is_pooled_and_can_be_zoomed(open_page, tmp_path):

@@ -45,7 +45,34 @@ def test_the_drawing_parses_and_has_every_cell_and_word(page):
     root = xml.fromstring(download(page, "svg"))
     texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts.count("because") == 2
-    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 101
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 102, "paper, scale and cells"
+
+
+@pytest.mark.parametrize(
+    ("fragment", "title", "ends"),
+    [
+        ("#head=2", "looks", ("0.00", "1.00")),
+        ("#head=all", "mean of all heads: weights", ("0.00",)),
+        ("#source=stack&depth=1&head=3", "layer 1, head 3: weights", ("0.00",)),
+        ("#source=long&tokens=2048", "head 0: weights", ("0.00", "and more")),
+    ],
+)
+def test_a_drawing_says_what_it_shows_and_is_of_a_size_to_look_at(open_page, fragment, title, ends):
+    page = open_page(fragment)
+    title = page.inner_text("#heads label:has(:checked) .title") if title == "looks" else title
+    root = xml.fromstring(download(page, "svg"))
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0].startswith(title)
+    assert all(any(end in text for text in texts[-2:]) for end in ends), texts[-2:]
+    assert max(float(root.get("width")), float(root.get("height"))) <= 1600
+    assert len(root.get("viewBox").split()) == 4
+
+
+@pytest.mark.parametrize("what", ["png", "svg"])
+def test_what_is_saved_in_the_word_view_is_said_to_be_the_matrix(open_page, what):
+    page = open_page("#view=words")
+    download(page, what)
+    expect(page.locator("#taken")).to_contain_text("It shows the matrix, not the arcs.")
 
 
 def test_words_of_a_drawing_are_escaped(open_page):

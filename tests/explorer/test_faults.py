@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from actions import line
 from playwright.sync_api import expect
 
@@ -11,7 +12,7 @@ FAILED = "Failed to load resource"
 def test_a_refused_request_names_its_fields_and_can_be_tried_again(open_page):
     page = open_page("#source=text&heads=7", expected=(FAILED,), ready=False)
     error = page.locator("#error")
-    expect(error.locator("h3")).to_have_text("The server refused this request")
+    expect(error.locator("h2")).to_have_text("The server refused this request")
     expect(error.locator("li code").first).to_be_visible()
     assert re.match(r"^(options|self_attention)\.", error.locator("li code").first.inner_text())
     page.fill("[name=heads]", "4")
@@ -30,6 +31,40 @@ def test_a_refused_value_keeps_the_last_picture_dimmed(open_page):
     expect(page.locator("#error .retry")).to_be_visible()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "takes"),
+    [
+        ("window", "-1", "a whole number from 0"),
+        ("window", "1.5", "a whole number from 0"),
+        ("window", "99999999999999999999", "to 999999999"),
+        ("heads", "-3", "a whole number from 1 to 128"),
+        ("heads", "", "a whole number from 1 to 128"),
+        ("width", "63", "an even number from 2 to 4096"),
+        ("seed", "1.5", "a whole number from 0 to 18446744073709551615"),
+        ("seed", "-1", "a whole number from 0 to 18446744073709551615"),
+    ],
+)
+def test_a_number_that_is_not_taken_is_said_at_its_field(open_page, name, value, takes):
+    page = open_page("#source=long&tokens=512&open=places")
+    field = page.locator(f"[name={name}]")
+    before = field.input_value()
+    field.fill(value)
+    fault = page.locator(f"#{name}-fault")
+    expect(fault).to_contain_text(takes)
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_accessible_description(re.compile(re.escape(takes)))
+    expect(page.locator("#error")).to_be_hidden()
+    field.fill(before)
+    expect(fault).to_be_hidden()
+    assert field.get_attribute("aria-invalid") is None
+
+
+def test_a_window_beyond_all_bounds_in_a_link_is_none(open_page):
+    page = open_page("#window=99999999999999999999&open=places")
+    expect(page.locator("[name=window]")).to_have_value("")
+    expect(page.locator("#error")).to_be_hidden()
+
+
 def test_words_that_a_stack_does_not_know_are_named(open_page):
     page = open_page("#source=stack&stackText=Mr+and+xyzzy", expected=(FAILED,), ready=False)
     expect(page.locator("#error li").first).to_contain_text("tokens")
@@ -39,7 +74,7 @@ def test_a_server_that_does_not_answer_is_said_and_tried_again(open_page):
     page = open_page(expected=(FAILED,))
     page.route("**/headlight.v1.*/**", lambda route: route.abort("connectionrefused"))
     page.check("[name=stage][value=scaled]", force=True)
-    expect(page.locator("#error h3")).to_have_text("The server does not answer")
+    expect(page.locator("#error h2")).to_have_text("The server does not answer")
     page.unroute("**/headlight.v1.*/**")
     page.click("#error .retry")
     expect(page.locator("#error")).to_be_hidden()
@@ -54,7 +89,7 @@ def test_a_stopped_server_is_said_and_one_that_is_back_is_used(open_page, start)
     page.check("[name=head][value='2']", force=True)
     assert line(page) == "it attends most to cat (0.88)", "what has been answered stays"
     page.check("[name=stage][value=scaled]", force=True)
-    expect(page.locator("#error h3")).to_have_text("The server does not answer")
+    expect(page.locator("#error h2")).to_have_text("The server does not answer")
     start(web=first.web.removeprefix("http://"))
     page.click("#error .retry")
     expect(page.locator("#error")).to_be_hidden()
@@ -78,7 +113,7 @@ def test_a_token_is_asked_for_and_kept_in_memory_only(open_page, start, tmp_path
     tokens = tmp_path / "tokens"
     tokens.write_text("open-sesame-open-sesame\n")
     page = open_page(web=start(f"--auth-token-file={tokens}").web, expected=(FAILED,), ready=False)
-    expect(page.locator("#error h3")).to_have_text("This server wants a token")
+    expect(page.locator("#error h2")).to_have_text("This server wants a token")
     page.fill("#token", "wrong")
     page.press("#token", "Enter")
     expect(page.locator("#token")).to_have_value("")
@@ -99,7 +134,7 @@ def test_a_token_that_no_header_carries_is_refused_in_the_form(open_page, start,
     page.fill("#token", "пароль-пароль")
     page.press("#token", "Enter")
     expect(page.locator("#error .hint")).to_contain_text("only plain Latin letters")
-    expect(page.locator("#error h3")).to_have_text("This server wants a token")
+    expect(page.locator("#error h2")).to_have_text("This server wants a token")
     page.fill("#token", " open-sesame-open-sesame ")
     page.press("#token", "Enter")
     expect(page.locator("#map")).to_be_visible()
@@ -121,14 +156,14 @@ def test_the_focus_stays_near_what_is_tried_again(open_page):
 def test_what_is_too_large_for_a_page_is_told_from_a_full_server(open_page):
     page = open_page("#source=text")
     page.fill("[name=text]", "word " * 40000)
-    expect(page.locator("#error h3")).to_have_text("This is too large to send from a page")
+    expect(page.locator("#error h2")).to_have_text("This is too large to send from a page")
     expect(page.locator("#error")).to_contain_text("the server takes 8.0 MiB")
     expect(page.locator("#error .retry")).to_have_count(0)
 
 
 def test_a_width_beyond_all_bounds_is_too_large_too(open_page):
     page = open_page("#source=text&width=1000000000000", ready=False)
-    expect(page.locator("#error h3")).to_have_text("This is too large to send from a page")
+    expect(page.locator("#error h2")).to_have_text("This is too large to send from a page")
 
 
 def test_what_the_page_refuses_it_does_not_offer_to_try_again(open_page):

@@ -1,7 +1,7 @@
 """A link restores everything."""
 
 import pytest
-from actions import line, lit_row
+from actions import line, lit_row, unfold
 from playwright.sync_api import expect
 
 # Fields as the page writes them, and what is to be seen.
@@ -68,6 +68,48 @@ def test_a_link_of_nonsense_still_shows_a_picture(open_page, fragment):
     page = open_page(fragment)
     expect(page.locator("#map")).to_be_visible()
 
+
+
+@pytest.mark.parametrize(
+    ("fragment", "said"),
+    [
+        ("#head=7&row=3", "There is no head 7 here; head 0 is shown."),
+        ("#source=long&tokens=1024&head=7", "There is no head 7 here; head 0 is shown."),
+        ("#source=stack&depth=9&head=0", "There is no layer 9 here; layer 1 is shown."),
+    ],
+)
+def test_a_head_that_is_not_there_is_said_and_the_first_is_marked(open_page, fragment, said):
+    page = open_page(fragment)
+    expect(page.locator("#heads-words")).to_have_text(said)
+    expect(page.locator("[name=head][value='0']")).to_be_checked()
+    assert "head=7" not in page.url and "depth=9" not in page.url
+    if "long" in fragment:
+        expect(page.locator("#zoom-words")).to_contain_text("pooled to 512 × 512")
+    if "stack" in fragment:
+        expect(page.locator("[name=depth][value='1']")).to_be_checked()
+    page.check("[name=head][value='1']", force=True)
+    expect(page.locator("#heads-words")).to_be_empty()
+
+
+def test_a_links_number_of_tokens_is_among_the_choices(open_page):
+    page = open_page("#source=long&tokens=777")
+    expect(page.locator("[name=tokens]")).to_have_value("777")
+    assert page.locator("[name=tokens] option").all_inner_texts() == ["512", "777", "2048", "8192", "16384"]
+
+
+@pytest.mark.parametrize("seed", ["9007199254740993", "18446744073709551615"])
+def test_a_seed_keeps_all_its_digits(open_page, seed):
+    page = open_page("#source=long&tokens=512")
+    with page.expect_response("**/*Attend"):
+        page.fill("[name=seed]", seed)
+    page.wait_for_selector("#picture:not(.stale)")
+    assert f"seed={seed}" in page.url
+    unfold(page, "take")
+    page.click("[data-take=curl]")
+    assert page.inner_text("#code").count(f'"seed":"{seed}"') == 2, "embeddings and weights"
+    again = open_page(page.url.split("/")[-1])
+    expect(again.locator("[name=seed]")).to_have_value(seed)
+    expect(again.locator("#error")).to_be_hidden()
 
 
 @pytest.mark.parametrize("fragment", ["#stage=bogus", "#position=__proto__", "#view=constructor", "#lengths=-1&open=compare"])

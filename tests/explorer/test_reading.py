@@ -101,6 +101,42 @@ def test_the_word_view_draws_the_thickest_arc_to_the_word_that_is_attended_to_mo
     assert texts[widths.index(max(widths))] == "0.80"
 
 
+def colour(page, row: int, key: int) -> list[int]:
+    """What is seen of a cell, near its corner: both canvases over the page."""
+    return page.evaluate(
+        """async ([row, key]) => {
+          const { matrix } = await import('/main.js');
+          const { box, cell, base, over, size } = matrix;
+          const scale = base.width / size.width;
+          const copy = new OffscreenCanvas(base.width, base.height);
+          const pen = copy.getContext('2d', { willReadFrequently: true });
+          pen.fillStyle = getComputedStyle(document.body).backgroundColor;
+          pen.fillRect(0, 0, copy.width, copy.height);
+          pen.drawImage(base, 0, 0);
+          pen.drawImage(over, 0, 0);
+          const at = (first, i, side) => Math.round((first + (i + 0.3) * side) * scale);
+          return [...pen.getImageData(at(box.left, key, cell.width), at(box.top, row, cell.height), 1, 1).data];
+        }""",
+        [row, key],
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_may_not_be_looked_at_is_grey_in_dimmed_rows_too(open_page, scheme):
+    page = open_page("#causal=1&stage=biased&row=7", color_scheme=scheme)
+    lit, dimmed = colour(page, 7, 9), colour(page, 1, 9)
+    assert lit == dimmed
+    assert max(dimmed[:3]) - min(dimmed[:3]) < 20, "grey, not blue"
+    assert colour(page, 1, 0) != colour(page, 1, 1)
+
+
+def test_the_legend_says_that_rows_are_dimmed(open_page):
+    page = open_page("#row=7")
+    expect(page.locator("#legend-words")).to_contain_text("while one row is lit the others are dimmed")
+    page.check("#heads input[value=all]", force=True)
+    expect(page.locator("#legend-words")).not_to_contain_text("dimmed")
+
+
 def test_numbers_come_on_demand(page):
     without = page.locator("#map").screenshot()
     page.check("[name=numbers]")

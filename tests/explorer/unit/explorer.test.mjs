@@ -70,9 +70,17 @@ test('what is not among the choices is the default', () => {
 
 test('numbers of a link are whole, and a head is a number, the mean or all', () => {
   assert.deepEqual(fromFragment('#row=1.5&depth=0.5&lengths=-1&width=1e400&cargo=-3&heads=&window=x&head=1.5'), { ...DEFAULTS });
+  assert.deepEqual(fromFragment('#window=99999999999999999999&heads=99999999999'), { ...DEFAULTS });
   assert.deepEqual(fromFragment('#row=-1&head=__proto__'), { ...DEFAULTS });
-  const given = { row: 2, window: '3', head: 'all', seed: 7 };
+  const given = { row: 2, window: '3', head: 'all', seed: '7' };
   assert.deepEqual(fromFragment('#row=2&window=3&head=all&seed=7'), { ...DEFAULTS, ...given });
+});
+
+test('a seed is a uint64 with all its digits', () => {
+  for (const seed of ['0', '9007199254740993', '18446744073709551615'])
+    assert.equal(fromFragment(toFragment({ ...DEFAULTS, seed })).seed, seed);
+  for (const seed of ['18446744073709551616', '-1', '1.5', '1e3', '007', ''])
+    assert.equal(fromFragment(`#seed=${seed}`).seed, DEFAULTS.seed);
 });
 
 test('only what changes the request asks anew', () => {
