@@ -9,7 +9,6 @@ the median of the ratios within a round. Ours is the engine's time from acceptan
 Exit status: 0 all rows were measured, goals met or not; 1 an answer of ours was wrong; 2 it was called wrongly.
 """
 
-import argparse
 import dataclasses
 import json
 import statistics
@@ -31,7 +30,6 @@ import torch
 from onnx import TensorProto, helper
 from openvino import opset13
 
-SHAPES = Path(__file__).resolve().parent / "peers.txt"
 TURN_SECONDS = 0.06  # of timed calls
 # After the last call of a peer its idle threads look for work for a while, on processors that are the next one's.
 PAUSE_SECONDS = 0.05
@@ -79,7 +77,7 @@ Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # Q, K, V: [B, H, T, D]
 
 def read_cases() -> list[Case]:
     cases = []
-    for line in SHAPES.read_text().splitlines():
+    for line in bench_arguments.PEER_ROWS.read_text().splitlines():
         if line and not line.startswith("#"):
             name, *sizes, causal, kinds, goal = line.split()
             b, hq, hkv, tq, tk, d, dv = map(int, sizes)
@@ -397,37 +395,8 @@ def print_head(machine: dict[str, Any], rounds: int) -> None:
     print(f"{'row':<21} {'thr':>3}  {names}  {'ours beside the best of the others':<37}  two threads beside one")
 
 
-def thread_counts(text: str) -> list[int]:
-    try:
-        return sorted({bench_arguments.threads(number) for number in text.split(",")})
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: numbers with commas between") from None
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./dev bench peers", description=__doc__.splitlines()[0])
-    parser.add_argument("binary", help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--threads", type=thread_counts, default=[1, 2], help="numbers of threads, with commas between (1,2)"
-    )
-    parser.add_argument("--rows", help="names of rows of tests/bench/peers.txt, with commas between (all)")
-    parser.add_argument("--rounds", type=bench_arguments.count, default=7, help="turns of each (7)")
-    parser.add_argument(
-        "--cpu-target",
-        choices=bench_arguments.CPU_TARGETS,
-        help="of ours (the best); the others choose for themselves, so no goals are judged",
-    )
-    parser.add_argument("--json", type=bench_arguments.writable, help="file for the report")
-    options = parser.parse_args(arguments)
-    known = {case.name for case in read_cases()}
-    unknown = set(options.rows.split(",")) - known if options.rows else set()
-    if unknown:
-        parser.error(f"no row is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
-    return options
-
-
 def main(arguments: list[str]) -> int:
-    options = parse(arguments)
+    options = bench_arguments.peers(arguments)
     torch.set_grad_enabled(False)
     rows: list[dict[str, Any]] = []
     notes: list[str] = []

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).resolve().parent / "service"))
 import arguments as bench_arguments  # noqa: E402
 import messages  # noqa: E402
@@ -186,21 +185,8 @@ def summarise(contender: Contender, server: Server, case: Case, clients: int, sl
     )  # fmt: skip
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./dev bench service", description="Our server beside others, over the wire.")
-    parser.add_argument("--tokens", type=bench_arguments.count, nargs="+", default=[16, 128, 512, 2048], help="lengths of sequences")
-    parser.add_argument("--clients", type=bench_arguments.count, nargs="+", default=[1, 8], help="clients at once")
-    parser.add_argument("--rounds", type=bench_arguments.count, default=5, help="turns of every server in a case")
-    parser.add_argument("--seconds", type=bench_arguments.seconds, default=2.5, help="length of a turn")
-    parser.add_argument("--warmup", type=bench_arguments.seconds, default=0.5, help="seconds before each turn that do not count")
-    parser.add_argument("--no-peers", action="store_true", help="our server and the echo alone")
-    parser.add_argument("--json", type=bench_arguments.writable, help="write all numbers to this file")
-    parser.add_argument("--bin", default=str(ROOT / "build/release/bin"), help="where our binaries are")
-    return parser.parse_args()
-
-
 def main() -> int:
-    options = parse()
+    options = bench_arguments.service(sys.argv[1:])
     # Ended from outside it goes the way of Ctrl-C, through `close`.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="headlight-bench-") as folder:
