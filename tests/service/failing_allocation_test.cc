@@ -6,11 +6,13 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
 #include <new>
 #include <utility>
 
 #include "absl/synchronization/notification.h"
+#include "server/service/merge_call.h"
 #include "tests/service/call_fixture.h"
 
 namespace {
@@ -115,6 +117,22 @@ TEST_F(FailingAllocationTest, AttendIsAnsweredOrRefused) {
 
 TEST_F(FailingAllocationTest, CompareIsAnsweredOrRefused) {
   ExpectSafe<CompareCall>(AllAtOnce<v1::CompareAlgorithmsRequest>(v1::ALGORITHM_UNSPECIFIED));
+}
+
+TEST_F(FailingAllocationTest, MergeIsAnsweredOrRefused) {
+  const auto tensor = [](std::initializer_list<std::int64_t> shape, int count) {
+    v1::Tensor message;
+    message.mutable_shape()->Assign(shape.begin(), shape.end());
+    for (int i = 0; i < count; ++i) message.mutable_f32_values()->add_values(1);
+    return message;
+  };
+  v1::MergePartialsRequest request;
+  for (int i = 0; i < 2; ++i) {
+    *request.add_partials()->mutable_output() = tensor({1, 2, 3, 4}, 24);
+    *request.mutable_partials(i)->mutable_log_sum_exp() = tensor({1, 2, 3}, 6);
+  }
+  *request.mutable_output_weights() = tensor({8, 5}, 40);
+  ExpectSafe<MergeCall>(request);
 }
 
 // Three phases that every worker takes part in.
