@@ -46,7 +46,9 @@ def lasting(server: Server, seconds: float) -> service_pb.AttendRequest:
 
 
 def is_busy(server: Server) -> bool:
-    return server.metrics().value("headlight_workers_busy") > 0
+    """With a call: workers may still be leaving the warm-up."""
+    metrics = server.metrics()
+    return all(metrics.value(f"headlight_{name}") > 0 for name in ("memory_reserved_bytes", "workers_busy"))
 
 
 def submit(client: ThreadPoolExecutor, server: Server, request: service_pb.AttendRequest) -> Future:
