@@ -3,6 +3,7 @@
 import asyncio
 
 import headlight
+import ml_dtypes
 import numpy as np
 import pytest
 import reference
@@ -102,3 +103,32 @@ def test_in_asyncio(server: Server) -> None:
     joined = asyncio.run(merge())
     np.testing.assert_allclose(joined.log_sum_exp, np.log(2))
     assert (joined.output == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"output_bias": [1, 2, 3]}, "output_weights"),
+        ({"sinks": [1, 2]}, "sinks"),
+        ({"head_gains": [1, 2]}, "head_gains"),
+        ({"partials": [(np.ones((2, 1, 2, 3)), np.zeros((1, 1, 2)))]}, "does not go with"),
+        ({"partials": [(np.ones((2, 3)), np.zeros((1, 2, 2)))]}, "does not go with"),
+        ({"partials": [(np.ones((1, 1, 2, 3)), np.zeros((1, 2)))]}, "log_sum_exp"),
+        ({"partials": [(np.ones((1, 1, 2, 3)), np.full((1, 1, 2), np.nan))]}, "NaN"),
+        ({"partials": [(np.ones((1, 1, 2, 3)), np.full((1, 1, 2), np.inf))]}, "NaN or infinite"),
+    ],
+)
+def test_what_the_server_refuses_is_refused(client, change, words) -> None:
+    part = (np.ones((1, 1, 2, 3)), np.zeros((1, 1, 2)))
+    asked = {"partials": [part], **change}
+    with pytest.raises(ValueError, match=words):
+        headlight.merge_partials(**asked)
+    with pytest.raises(headlight.InvalidArgumentError):
+        client.merge_partials(**asked)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_comes_back_in_the_parts_kind(client, kind) -> None:
+    part = (np.ones((1, 1, 2, 3)).astype(np.dtype(getattr(ml_dtypes, kind, kind))), np.zeros((1, 1, 2)))
+    for joined in (headlight.merge_partials([part]), client.merge_partials([part])):
+        assert joined.output.dtype.name == kind and (joined.output == 1).all()

@@ -90,3 +90,35 @@ def test_bfloat16_without_ml_dtypes(monkeypatch) -> None:
 def test_broken_messages(message) -> None:
     with pytest.raises(ValueError):
         headlight.to_array(message)
+
+
+@pytest.mark.parametrize(("short", "long"), [("f32", "float32"), ("f16", "float16"), ("bf16", "bfloat16"), ("bool", "bool")])
+def test_specs_know_short_names(short, long) -> None:
+    assert tensors.to_spec(tensors.Spec((2, 3), short)) == tensors.to_spec(tensors.Spec((2, 3), long))
+
+
+@pytest.mark.parametrize("kind", ["nonsense", "F16", "float64"])
+def test_specs_of_no_kind(kind) -> None:
+    with pytest.raises(ValueError, match=kind):
+        tensors.to_spec(tensors.Spec((2, 3), kind))
+
+
+class OnlyDlpack:
+    """What has neither a dtype nor __array__."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack__(self, **keywords: object) -> object:
+        return self.array.__dlpack__(**keywords)
+
+    def __dlpack_device__(self) -> object:
+        return self.array.__dlpack_device__()
+
+
+def test_specs_of_what_tensors_take() -> None:
+    assert tensors.to_spec(OnlyDlpack(np.ones((2, 3), np.float16))) == tensors.to_spec(tensors.Spec((2, 3), "f16"))
+    for value in (np.ones(2, complex), np.array(["a"])):
+        for convert in (tensors.to_spec, tensors.to_tensor):
+            with pytest.raises(TypeError, match="cannot hold"):
+                convert(value)

@@ -145,3 +145,11 @@ def test_tensors_are_arrays(client) -> None:
         back = headlight.to_array(to_tensor(tensor))
         assert back.tolist() == tensor.tolist() and back.dtype.name == str(dtype).removeprefix("torch.")
         assert headlight.to_spec(tensor) == headlight.to_spec(back)
+
+
+@pytest.mark.parametrize("shapes", [((2, 4, 0, 8), (2, 4, 7, 8)), ((2, 4, 7, 8), (2, 4, 0, 8)), ((0, 4, 7, 8), (0, 4, 7, 8))])
+def test_empty_tensors(client, shapes) -> None:
+    query, key = (torch.randn(shape) for shape in shapes)
+    output, weights = scaled_dot_product_attention(query, key, key, client=client, need_weights=True)
+    torch.testing.assert_close(output, functional.scaled_dot_product_attention(query, key, key))
+    assert weights.shape == (shapes[0][0], shapes[0][2], shapes[1][2])

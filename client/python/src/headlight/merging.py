@@ -59,18 +59,17 @@ def merge_partials(
     output_weights: ArrayLike | None = None,
     output_bias: ArrayLike | None = None,
 ) -> Merged:
-    """What Client.merge_partials() answers, without a server. The output is float32.
+    """What Client.merge_partials() answers, without a server.
 
     With m the largest log-sum-exp of a row's parts and s the head's sink, part p weighs
     exp(lse_p - m) / (sum of exp(lse - m) + exp(s - m)).
-    ValueError: no part, or shapes that do not fit each other.
+    ValueError: no part, shapes that do not fit each other, a log-sum-exp of NaN or infinity, a bias without weights.
     """
-    pairs = [(np.asarray(output, np.float32), np.asarray(lse, np.float64)) for output, lse in map(_pair, partials)]
-    if not pairs:
-        raise ValueError("no part")
+    pairs = [(np.asarray(output), np.asarray(lse, np.float64)) for output, lse in map(_pair, partials)]
+    _check(pairs, sinks, head_gains)
+    if output_bias is not None and output_weights is None:
+        raise ValueError("output_bias goes with output_weights only")
     form, lse_form = pairs[0][0].shape, pairs[0][1].shape
-    if any((output.shape, lse.shape) != (form, lse_form) for output, lse in pairs):
-        raise ValueError("the parts' shapes differ")
     batch, heads, tokens = lse_form
     lse = np.stack([lse for _, lse in pairs])
     largest = lse.max(axis=0)
@@ -86,7 +85,7 @@ def merge_partials(
     if len(head_gains):
         weights = weights * np.reshape(head_gains, (heads, 1))
     output = sum(
-        _head_major(part, batch, heads, tokens) * weight[..., None].astype(np.float32)
+        _head_major(part.astype(np.float32), batch, heads, tokens) * weight[..., None].astype(np.float32)
         for (part, _), weight in zip(pairs, weights, strict=True)
     )
     if output_weights is not None:
@@ -95,7 +94,27 @@ def merge_partials(
         output = output[0] if len(form) == 2 else output
     elif len(form) < 4:
         output = output.swapaxes(1, 2).reshape(form)
-    return Merged(output, joined.astype(np.float32))
+    kind = pairs[0][0].dtype
+    return Merged(output.astype(kind if kind.itemsize == 2 else np.float32), joined.astype(np.float32))
+
+
+def _check(pairs: list[tuple[np.ndarray, np.ndarray]], sinks: Sequence[float], head_gains: Sequence[float]) -> None:
+    if not pairs:
+        raise ValueError("no part")
+    (form, lse_form), kind = (one.shape for one in pairs[0]), pairs[0][0].dtype
+    if any((output.shape, output.dtype, lse.shape) != (form, kind, lse_form) for output, lse in pairs):
+        raise ValueError("the parts' shapes or kinds differ")
+    if len(lse_form) != 3 or 0 in lse_form or 0 in form:
+        raise ValueError(f"log_sum_exp is {list(lse_form)}, expected [B, H, T]")
+    batch, heads, tokens = lse_form
+    rows = (batch, heads, tokens) if len(form) == 4 else (batch, tokens) if len(form) == 3 else (tokens,)
+    if form[:-1] != rows or (len(form) == 2 and batch != 1) or (len(form) < 4 and form[-1] % heads):
+        raise ValueError(f"output is {list(form)}, which does not go with a log_sum_exp of {list(lse_form)}")
+    if any(np.isnan(lse).any() or np.isposinf(lse).any() for _, lse in pairs):
+        raise ValueError("a log-sum-exp is NaN or infinite: numbers or -inf are expected")
+    for name, given in (("sinks", sinks), ("head_gains", head_gains)):
+        if len(given) not in (0, heads):
+            raise ValueError(f"{len(given)} {name}, expected {heads} or none")
 
 
 def _head_major(output: np.ndarray, batch: int, heads: int, tokens: int) -> np.ndarray:

@@ -27,6 +27,7 @@ _KINDS = {
     "bf16_le": pb.TENSOR_KIND_BF16,
     "bool_u8": pb.TENSOR_KIND_BOOL,
 }
+_LONG = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 _STORED = {"f32_le": "<f4", "f16_le": "<f2", "bf16_le": "<u2", "bool_u8": "?"}
 
 
@@ -34,7 +35,7 @@ class Spec(NamedTuple):
     """Stands for a tensor where a plan needs its shape and kind alone."""
 
     shape: Sequence[int]
-    kind: str = "float32"  # or float16, bfloat16, bool
+    kind: str = "float32"  # or float16, bfloat16, bool; f32, f16, bf16 for short
 
 
 def _array_of(value: ArrayLike) -> tuple[np.ndarray, str]:
@@ -69,17 +70,28 @@ def to_tensor(value: ArrayLike) -> pb.Tensor:
 
 
 def to_spec(value: ArrayLike) -> pb.TensorSpec:
-    """Shape and kind of what to_tensor takes, or of a Spec; no element is looked at."""
+    """Shape and kind of what to_tensor takes, or of a Spec; no element is looked at.
+
+    TypeError: as to_tensor. ValueError: a Spec of an unknown kind.
+    """
     if isinstance(value, pb.TensorSpec):
         return value
     if isinstance(value, pb.Tensor):
         return pb.TensorSpec(shape=value.shape, kind=kind_of(value))
     if isinstance(value, Spec):
-        shape, kind = value
-    else:
-        value = value if hasattr(value, "dtype") else np.asarray(value)
-        shape, kind = value.shape, str(value.dtype).removeprefix("torch.")
-    return pb.TensorSpec(shape=shape, kind=_KINDS[_FIELDS.get(kind, "f32_le")])
+        kind = _LONG.get(value.kind, value.kind)
+        if kind not in _FIELDS:
+            raise ValueError(f"{value.kind!r} is no kind of a tensor: {', '.join(_FIELDS)}, or {', '.join(_LONG)}")
+        return pb.TensorSpec(shape=value.shape, kind=_KINDS[_FIELDS[kind]])
+    if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+        value = np.from_dlpack(value)
+    value = value if hasattr(value, "dtype") else np.asarray(value)
+    kind = getattr(value.dtype, "name", str(value.dtype).removeprefix("torch."))
+    if kind not in _FIELDS:
+        if not kind.startswith(("float", "int", "uint")):
+            raise TypeError(f"a tensor cannot hold {kind}: use float32, float16, bfloat16 or bool")
+        kind = "float32"
+    return pb.TensorSpec(shape=value.shape, kind=_KINDS[_FIELDS[kind]])
 
 
 def kind_of(message: pb.Tensor) -> pb.TensorKind:

@@ -113,6 +113,11 @@ def scaled_dot_product_attention(
     device = query.device
     query, key, value = (tensor.detach().cpu() for tensor in (query, key, value))
     leading, key_leading = _leading(query, key, value, enable_gqa)
+    if 0 in (*leading, query.size(-2), key.size(-2)):  # as PyTorch: zeros, where there is a row at all
+        output = query.new_zeros((*leading, query.size(-2), value.size(-1))).to(device)
+        shown = leading[:-1] if average_attn_weights and len(leading) > 1 else leading
+        weights = query.new_zeros((*shown, query.size(-2), key.size(-2))).to(device)
+        return (output, weights) if need_weights else output
     parts = [_batches(query, leading), _batches(key, key_leading), _batches(value, key_leading)]
     mask = None if attn_mask is None else _mask(attn_mask.detach().cpu(), leading, key.size(-2))
     keywords: AttendKeywords = {"maps": need_weights}
