@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -54,8 +55,9 @@ std::optional<double> NumberOf(const InferParameter& value) {
   return static_cast<double>(*integer);
 }
 
-// By its name, with or without what all names of the enum begin with.
-const EnumValueDescriptor* FindValue(const EnumDescriptor& type, const std::string& name) {
+// By its name, in any case, with or without what all names of the enum begin with.
+const EnumValueDescriptor* FindValue(const EnumDescriptor& type, const std::string& given) {
+  const std::string name = absl::AsciiStrToUpper(given);
   const std::string unspecified = type.FindValueByNumber(0)->name();
   const std::string prefix = unspecified.substr(0, unspecified.rfind("UNSPECIFIED"));
   const EnumValueDescriptor* value = type.FindValueByName(name);
@@ -117,6 +119,15 @@ std::string SetPath(const std::string& path, const InferParameter& value, Messag
   return kKnown;
 }
 
+// As our own, or a number as Triton's clients send it: 1 is the highest, 0 the model's own.
+std::string SetPriority(const InferParameter& value, v1::AttendRequest* request) {
+  const std::optional<std::int64_t> number = IntegerOf(value);
+  if (!number.has_value()) return SetField(value, *request->GetDescriptor()->FindFieldByName("priority"), request);
+  if (*number < 0) return "a number from 0";
+  request->set_priority(*number > 1 ? v1::PRIORITY_BATCH : v1::PRIORITY_INTERACTIVE);
+  return "";
+}
+
 std::string SetTimeout(const InferParameter& value, absl::Duration* timeout) {
   const std::optional<std::int64_t> microseconds = IntegerOf(value);
   if (!microseconds.has_value() || *microseconds <= 0) return "microseconds, an integer from 1";
@@ -142,7 +153,7 @@ std::string Set(const std::string& name, const InferParameter& value, InferenceA
   if (name == "timeout") return SetTimeout(value, &asked->timeout);
   if (name == "causal") return SetCausal(value, request.mutable_options());
   if (name == "options") return SetOptions(value, request.mutable_options());
-  if (name == "priority") return SetPath(name, value, &request);
+  if (name == "priority") return SetPriority(value, &request);
   if (name == "tensor_kind") return SetPath(name, value, request.mutable_outputs());
   return SetPath(name, value, request.mutable_options());
 }

@@ -1,5 +1,7 @@
 #include "server/service/server.h"
 
+#include <google/protobuf/message.h>
+#include <grpc/health/v1/health.pb.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -234,6 +236,8 @@ absl::Status Process::StartHttp() {
 absl::Status Process::StartGrpc() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  // gRPC answers health by itself, without the descriptor that reflection tells.
+  google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
   grpc::ServerBuilder builder;
   if (!options_.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
   ports_.assign(options_.listen.size(), 0);

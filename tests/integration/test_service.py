@@ -141,6 +141,13 @@ def test_reflection_lists_the_services(server) -> None:
     assert {m.name for m in file.service[0].method} == methods
 
 
+def test_every_service_that_is_listed_can_be_described(server) -> None:
+    database = ProtoReflectionDescriptorDatabase(server.channel)
+    for name in database.get_services():
+        file = database.FindFileContainingSymbol(name)
+        assert name.rpartition(".")[2] in [service.name for service in file.service], name
+
+
 # The messages are v1alpha's, under another name.
 V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 

@@ -65,6 +65,27 @@ TEST_F(InferenceTest, ParametersOfTritonsOwn) {
   EXPECT_TRUE(Infer(request).ok());
 }
 
+TEST_F(InferenceTest, PrioritiesAsTritonNumbersThem) {
+  for (const auto& [number, priority] : {std::pair{0, v1::PRIORITY_INTERACTIVE},
+                                         {1, v1::PRIORITY_INTERACTIVE},
+                                         {2, v1::PRIORITY_BATCH}}) {
+    inference::ModelInferRequest request = Ones(3);
+    (*request.mutable_parameters())["priority"].set_int64_param(number);
+    InferenceAsked asked;
+    DecodeInference(request, &asked);
+    EXPECT_EQ(asked.asked.priority(), priority) << number;
+    EXPECT_TRUE(asked.decoded.request.violations.empty());
+  }
+}
+
+TEST_F(InferenceTest, EnumsInLowerCase) {
+  inference::ModelInferRequest request = Ones(3);
+  (*request.mutable_parameters())["algorithm"].set_string_param("naive");
+  InferenceAsked asked;
+  DecodeInference(request, &asked);
+  EXPECT_EQ(asked.asked.options().algorithm(), v1::ALGORITHM_NAIVE);
+}
+
 TEST_F(InferenceTest, AFieldOfTheOptionsByItsPath) {
   inference::ModelInferRequest request = Ones(3);
   auto& parameters = *request.mutable_parameters();
