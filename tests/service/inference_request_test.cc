@@ -66,9 +66,8 @@ TEST_F(InferenceTest, ParametersOfTritonsOwn) {
 }
 
 TEST_F(InferenceTest, PrioritiesAsTritonNumbersThem) {
-  for (const auto& [number, priority] : {std::pair{0, v1::PRIORITY_INTERACTIVE},
-                                         {1, v1::PRIORITY_INTERACTIVE},
-                                         {2, v1::PRIORITY_BATCH}}) {
+  for (const auto& [number, priority] :
+       {std::pair{0, v1::PRIORITY_INTERACTIVE}, {1, v1::PRIORITY_INTERACTIVE}, {2, v1::PRIORITY_BATCH}}) {
     inference::ModelInferRequest request = Ones(3);
     (*request.mutable_parameters())["priority"].set_int64_param(number);
     InferenceAsked asked;

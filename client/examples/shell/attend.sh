@@ -41,6 +41,7 @@ is_close() {
 answered() {
   local got want i
   mapfile -t got < <(tensors <<<"$1")
+  ((${#got[@]} > 0)) || { echo "no tensors" && return 1; }
   mapfile -t want < <(jq .expected "$2" | tensors)
   echo "${#got[@]} tensors, the first of shape $(jq -c .shape <<<"${got[0]}")"
   ((${#got[@]} == ${#want[@]})) || return 1
@@ -60,7 +61,7 @@ refused() {
 check() {
   local answer
   echo -n "$(jq -r .name "$3"): "
-  answer=$(jq .request "$3" | attend "$1" "$2") || true
+  answer=$(jq .request "$3" | attend "$1" "$2") || [[ -n $answer ]] || { echo "no answer from $2" && return 1; }
   if jq -e .execution <<<"$answer" >/dev/null 2>&1; then answered "$answer" "$3"; else refused "$answer" "$3"; fi
 }
 

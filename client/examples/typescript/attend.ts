@@ -63,7 +63,7 @@ function refused(failure: ConnectError, { name, error }: Golden): boolean {
       : [],
   );
   const code = Code[failure.code]?.replace(/\B[A-Z]/g, "_$&").toUpperCase(); // InvalidArgument
-  console.log(`${name}: ${code}, ${fields}`);
+  console.log(`${name}: ${code}, ${String(fields) || failure.rawMessage}`);
   return error?.code === code && String(error?.fields) === String(fields);
 }
 
