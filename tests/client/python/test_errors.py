@@ -248,3 +248,69 @@ def test_options_out_of_range(options) -> None:
         headlight.Client(**options)
     with pytest.raises(TypeError):
         headlight.Client(deadlin=1)
+
+
+@pytest.mark.parametrize("deadline", [0, -1, -100, math.nan])
+def test_deadlines_that_are_none(client, deadline) -> None:
+    with pytest.raises(ValueError, match="deadline"):
+        client.get_server_info(deadline=deadline)
+
+
+@pytest.mark.parametrize("deadline", [1e12, 1e300, math.inf])
+def test_deadlines_beyond_all_clocks(client, deadline) -> None:
+    assert client.get_server_info(deadline=deadline).version
+
+
+def test_a_closed_client(server) -> None:
+    closed = headlight.Client(server.address)
+    closed.close()
+    with pytest.raises(headlight.CancelledError, match="closed"):
+        closed.get_server_info()
+
+
+def test_a_closed_asyncio_client(server) -> None:
+    async def close_before_and_during() -> None:
+        client = headlight.AsyncClient(server.address)
+        large = headlight.SeededEmbeddings(1, 8192, 512)
+        during = asyncio.ensure_future(client.attend_embeddings(large, headlight.SeededWeights(1), query_heads=8))
+        await asyncio.sleep(0.2)
+        await client.close()
+        with pytest.raises(headlight.CancelledError, match="closed"):
+            await during
+        with pytest.raises(headlight.CancelledError, match="closed"):
+            await client.get_server_info()
+
+    asyncio.run(close_before_and_during())
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"max_message_bytes": 2**31}, ValueError, "max_message_bytes"),
+        ({"tls": True}, TypeError, "tls is bool"),
+        ({"metadata": [("a", "b", "c")]}, ValueError, "metadata"),
+        ({"metadata": {"Upper": "a"}}, ValueError, "Upper"),
+        ({"address": None}, TypeError, "address"),
+        ({"address": 50051}, TypeError, "address"),
+        ({"address": ""}, ValueError, "address"),
+    ],
+)
+@pytest.mark.parametrize("kind_of_client", [headlight.Client, headlight.AsyncClient])
+def test_options_that_make_no_sense(kind_of_client, options, kind, words) -> None:
+    async def make() -> None:
+        kind_of_client(**{"address": "127.0.0.1:1", **options})
+
+    with pytest.raises(kind, match=words):
+        asyncio.run(make())
+
+
+def test_files_of_tls_are_bytes() -> None:
+    with pytest.raises(TypeError, match="roots"):
+        headlight.Tls("roots.pem")
+
+
+def test_metadata_as_a_dict(server) -> None:
+    with headlight.Client(server.address, metadata={"x-request-id": "mine"}) as client:
+        with pytest.raises(headlight.InvalidArgumentError) as raised:
+            client.attend(np.ones((1, 1, 2, 3)), np.ones((1, 1, 2, 4)), np.ones((1, 1, 2, 3)))
+        assert raised.value.request_id == "mine"
