@@ -169,24 +169,3 @@ def test_plot(demo) -> None:
     np.testing.assert_array_equal(ax.images[0].get_array(), demo.maps[1].weights)
     assert demo.plot(0, ax=ax) is ax
     pyplot.close("all")
-
-
-def test_a_map_of_no_keys_draws_nothing(client) -> None:
-    query, key, value = np.ones((3, 1, 2, 5, 4), np.float32)
-    answer = client.attend(query, key, value, key_lengths=[0], maps=headlight.weight_maps(form=headlight.top_keys(2)))
-    assert repr(answer) and answer._repr_html_() and len(answer.to_dataframe()) == 0
-
-
-def test_keys_of_a_part_have_no_labels(client) -> None:
-    words = [f"w{i}" for i in range(5)]
-    query, key, value = np.ones((3, 1, 2, 5, 4), np.float32)
-    part = client.attend(query, key, value, part=(5, 10, 10), maps=[0], tokens=words)
-    assert "key_token" not in part.to_dataframe() and list(part.to_dataframe().row_token[:1]) == ["w0"]
-
-
-def test_what_cannot_be_drawn_or_labelled(client) -> None:
-    given = np.ones((3, 1, 2, 5, 4), np.float32)
-    with pytest.raises(ValueError, match="no maps"):
-        client.attend(*given).plot()
-    with pytest.raises(TypeError, match="texts"):
-        client.attend(*given, tokens=[1, 2, 3, 4, 5])

@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 
 from headlight import analyses
 from headlight.answers import Answer, Attention, Trace, answer_of, label
-from headlight.channel import DEFAULT_ADDRESS, Attempts, Options, checked_address
-from headlight.errors import CancelledError, error_of
+from headlight.channel import DEFAULT_ADDRESS, Attempts, Options
+from headlight.errors import error_of
 from headlight.merging import Partial, merge_request
 from headlight.requests import Embeddings, Layer, QueryKeyValue, SelfAttention, fill_request, plan_request
 from headlight.tensors import ArrayLike, Spec
@@ -42,9 +42,7 @@ class AsyncClient:
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[OptionKeywords]) -> None:
         """Does not connect yet; the first call does."""
-        self._closed = False
         self._options = Options(**options)
-        checked_address(address)
         arguments = self._options.channel_arguments()
         if self._options.tls is None:
             self.channel = grpc.aio.insecure_channel(address, arguments)
@@ -56,7 +54,6 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection, and calls that are under way."""
-        self._closed = True
         await self.channel.close()
 
     async def __aenter__(self) -> Self:
@@ -78,13 +75,6 @@ class AsyncClient:
                 wait = attempts.wait_after(error)
                 if wait is None:
                     raise error from cause
-            except grpc.aio.UsageError as cause:
-                raise CancelledError("the client is closed") from cause
-            except asyncio.CancelledError as cause:
-                # gRPC ends its calls so when the channel is closed; a task that was cancelled itself is left to it.
-                if not self._closed or getattr(asyncio.current_task(), "cancelling", int)() > 0:
-                    raise
-                raise CancelledError("the client is closed") from cause
             await asyncio.sleep(wait)
 
     async def attend(

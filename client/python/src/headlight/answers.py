@@ -108,7 +108,7 @@ class WeightMap(Answer):
             return np.atleast_2d(self.weights)
         keys = np.array(self.top_keys.keys, np.int64) - self.key_begin
         rows = np.repeat(np.arange(len(self.top_keys.counts)), self.top_keys.counts)
-        cells = np.full((len(self.top_keys.counts), max(keys.max(initial=-1) + 1, 1)), np.nan, np.float32)
+        cells = np.full((len(self.top_keys.counts), keys.max(initial=-1) + 1), np.nan, np.float32)
         cells[rows, keys] = self.top_keys.weights
         return cells
 
@@ -158,11 +158,8 @@ class Drawn(Answer):
         return path
 
     def plot(self, index: int = 0, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """Draws one of the maps with matplotlib, on `ax` or a figure of its own. ValueError: there are no maps."""
-        figures = self._figures()
-        if not figures:
-            raise ValueError("the answer has no maps: ask for some, as with maps=[0]")
-        return drawing.plot(figures[index], ax)
+        """Draws one of the maps with matplotlib, on `ax` or a figure of its own."""
+        return drawing.plot(self._figures()[index], ax)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """A row for each cell of each map that was sent: batch, head, row, key, weight, and labels where there are any.
@@ -245,7 +242,7 @@ def label(answer: Attention, request: attention_pb.AttendRequest) -> Attention:
     answer.row_tokens = list(request.tokens)
     if request.HasField("query_key_value"):
         query, key = (request.query_key_value.query.shape, request.query_key_value.key.shape)
-        same = query[-2:-1] == key[-2:-1] and not request.query_key_value.HasField("part")
+        same = query[-2:-1] == key[-2:-1]
     else:
         same = not request.self_attention.HasField("context")
     answer.key_tokens = answer.row_tokens if same else ()

@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 
 from headlight import analyses
 from headlight.answers import Answer, Attention, Trace, answer_of, label
-from headlight.channel import DEFAULT_ADDRESS, Attempts, Options, checked_address
-from headlight.errors import CancelledError, error_of
+from headlight.channel import DEFAULT_ADDRESS, Attempts, Options
+from headlight.errors import error_of
 from headlight.merging import Partial, merge_request
 from headlight.requests import Embeddings, Layer, QueryKeyValue, SelfAttention, fill_request, plan_request
 from headlight.tensors import ArrayLike, Spec
@@ -43,7 +43,6 @@ class Client:
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[OptionKeywords]) -> None:
         """Does not connect yet; the first call does."""
         self._options = Options(**options)
-        checked_address(address)
         arguments = self._options.channel_arguments()
         if self._options.tls is None:
             self.channel = grpc.insecure_channel(address, arguments)
@@ -74,10 +73,6 @@ class Client:
                 wait = attempts.wait_after(error)
                 if wait is None:
                     raise error from cause
-            except ValueError as cause:
-                if "closed channel" in str(cause):
-                    raise CancelledError("the client is closed") from cause
-                raise
             time.sleep(wait)
 
     def attend(
