@@ -110,6 +110,49 @@ def test_deadline(client) -> None:
     assert isinstance(caught.value, headlight.DeadlineExceededError)
 
 
+def attend_within(service: Failing, deadline: float) -> headlight.Attention:
+    with headlight.Client(service.address, spread_over_replicas=False) as client:
+        return client.attend(QUERY, QUERY, QUERY, deadline=deadline)
+
+
+def attend_within_by_asyncio(service: Failing, deadline: float) -> headlight.Attention:
+    async def run() -> headlight.Attention:
+        async with headlight.AsyncClient(service.address, spread_over_replicas=False) as client:
+            return await client.attend(QUERY, QUERY, QUERY, deadline=deadline)
+
+    return asyncio.run(run())
+
+
+BOTH_WITHIN = pytest.mark.parametrize("within", [attend_within, attend_within_by_asyncio], ids=["client", "asyncio"])
+
+
+@BOTH_WITHIN
+@pytest.mark.parametrize("deadline", [0, -1, -100, -math.inf, math.nan])
+def test_a_deadline_is_above_0(failing, within, deadline) -> None:
+    with pytest.raises(ValueError, match="the deadline is not above 0"):
+        within(failing, deadline)
+    assert failing.calls == []
+
+
+@BOTH_WITHIN
+@pytest.mark.parametrize("deadline", [1e10, 1e12, 1e300, math.inf])
+def test_a_deadline_may_be_far(failing, within, deadline) -> None:
+    """Further than gRPC can count."""
+    assert np.array_equal(within(failing, deadline).output, QUERY)
+
+
+@BOTH_WITHIN
+def test_a_deadline_that_passes_between_attempts(failing, within, monkeypatch) -> None:
+    """There is no attempt after it, though the wait that was asked for was shorter."""
+    failing.failures.extend([(StatusCode.RESOURCE_EXHAUSTED, [(PUSHBACK, "1")])])
+    sleep, sleep_async = time.sleep, asyncio.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(0.6 if seconds == 0.001 else seconds))
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep_async(0.6 if seconds == 0.001 else seconds))
+    with pytest.raises(headlight.DeadlineExceededError, match="passed before the call") as caught:
+        within(failing, 0.5)
+    assert caught.value.code == StatusCode.DEADLINE_EXCEEDED and len(failing.calls) == 1
+
+
 def test_nobody_there() -> None:
     with headlight.Client(f"127.0.0.1:{free_port()}", max_attempts=1, deadline=5) as client:
         with pytest.raises(headlight.UnavailableError) as caught:

@@ -11,11 +11,17 @@ from typing import TypedDict
 
 import grpc
 
-from headlight.errors import HeadlightError
+from headlight.errors import HeadlightError, error_with
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 _SERVICES = ("AttentionService", "AnalysisService", "LayerService")
 _MOST_ATTEMPTS = 5  # gRPC takes no more
+_LONGEST_SECONDS = 1e9  # gRPC counts nanoseconds since 1970 in 64 bits: beyond 2262 a deadline has passed at once
+
+
+def _check_deadline(seconds: float) -> None:
+    if not seconds > 0:
+        raise ValueError("the deadline is not above 0")
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,7 @@ class Options:
     metadata: Sequence[tuple[str, str]] = ()  # goes with every call, too
 
     def __post_init__(self) -> None:
-        if not self.deadline > 0:
-            raise ValueError("the deadline is not above 0")
+        _check_deadline(self.deadline)
         if not 1 <= self.max_attempts <= _MOST_ATTEMPTS:
             raise ValueError(f"max_attempts is not from 1 to {_MOST_ATTEMPTS}")
         if self.max_message_bytes < 1:
@@ -107,15 +112,23 @@ class OptionKeywords(TypedDict, total=False):
 
 class Attempts:
     """The attempts of one call. gRPC itself sees to UNAVAILABLE; RESOURCE_EXHAUSTED is tried again here, and only where
-    the server said when to come back, because a message that is too large carries the same code."""
+    the server said when to come back, because a message that is too large carries the same code. ValueError: a deadline
+    that is not above 0."""
 
     def __init__(self, options: Options, deadline: float | None) -> None:
-        self._end = time.monotonic() + (options.deadline if deadline is None else deadline)
+        seconds = options.deadline if deadline is None else deadline
+        _check_deadline(seconds)
+        self._end = time.monotonic() + seconds
         self._left = options.max_attempts
 
     def timeout(self) -> float | None:
-        """Seconds that are left; None: no bound."""
-        return None if math.isinf(self._end) else max(self._end - time.monotonic(), 0)
+        """Seconds that are left; None: no bound. DeadlineExceededError: there are none."""
+        if math.isinf(self._end):
+            return None
+        left = self._end - time.monotonic()
+        if left <= 0:  # gRPC would call all the same, and may even answer
+            raise error_with(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the call")
+        return min(left, _LONGEST_SECONDS)
 
     def wait_after(self, error: HeadlightError) -> float | None:
         """Seconds before the next attempt; None: there is none."""

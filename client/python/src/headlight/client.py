@@ -251,8 +251,8 @@ class Client:
         self, file: File, name: str, *, deadline: float | None = None, **options: Unpack[UploadKeywords]
     ) -> Answer:
         """Sends a safetensors file: its path, an open one, or its bytes. Tried again by gRPC alone."""
-        requests = analyses.upload_requests(file, name, options)
         timeout = Attempts(self._options, deadline).timeout()
+        requests = analyses.upload_requests(file, name, options)
         try:
             return answer_of(self.layers.UploadLayer(requests, timeout=timeout, metadata=self._options.call_metadata()))
         except grpc.RpcError as cause:

@@ -117,15 +117,20 @@ def _read_details(error: HeadlightError, wire: bytes) -> None:
             error.retry_after = retry.retry_delay.ToNanoseconds() / 1e9
 
 
+def error_with(code: grpc.StatusCode, message: str) -> HeadlightError:
+    """An error of the code's class."""
+    error = _CLASSES.get(code, HeadlightError)(message)
+    error.code = code
+    return error
+
+
 def error_of(cause: grpc.RpcError) -> HeadlightError:
     """gRPC's error as one of ours, of a call or of an asyncio call; raise it `from cause`.
 
     The trailer grpc-retry-pushback-ms stands in where no RetryInfo came; one that is no number from 0, which forbids a
     retry, takes RetryInfo away.
     """
-    code = cause.code()
-    error = _CLASSES.get(code, HeadlightError)(cause.details() or "")
-    error.code = code
+    error = error_with(cause.code(), cause.details() or "")
     trailers = dict(cause.trailing_metadata() or ())
     if "grpc-status-details-bin" in trailers:
         _read_details(error, trailers["grpc-status-details-bin"])
