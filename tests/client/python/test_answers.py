@@ -134,6 +134,24 @@ def test_stages_draw(client, rng) -> None:
     assert np.isneginf(frame.weight).sum() == 2 * 10
 
 
+def test_maps_without_keys_draw(client, rng, tmp_path) -> None:
+    """Where no row may attend to any key, in every form."""
+    query = rng.standard_normal((1, 2, 5, 4)).astype(np.float32)
+    forms = ["full", headlight.top_keys(2), "column_sums", headlight.pooled(2, 2, "max")]
+    asked = [headlight.weight_maps([0], form=form) for form in forms]
+    for maps in (asked, asked[1]):
+        answer = client.attend(query, query, query, key_lengths=[0], maps=maps, tokens="a b c d e")
+        lines = repr(answer).splitlines()
+        assert lines[1] == "head 0:" and [line.strip(" |") for line in lines[2:]] == list("abcde")
+        page = Page(answer.to_html(tmp_path / "empty.html").read_text(encoding="utf-8"))
+        assert len(page.of("figure")) == len(answer.maps)
+        assert not any(float(cell["style"].removeprefix("--w:")) for cell in page.of("td"))
+        for index in range(len(answer.maps)):
+            answer.plot(index)
+        pyplot.close("all")
+    assert answer.to_dataframe().empty
+
+
 def test_dataframe(demo) -> None:
     frame = demo.to_dataframe()
     assert list(frame.columns) == ["batch", "head", "row", "key", "weight", "row_token", "key_token"]
