@@ -175,6 +175,15 @@ def test_dataframe_of_ranges(client, rng) -> None:
     assert "layer 1, head 3" in Page(trace._repr_html_()).text
 
 
+def test_keys_of_a_part_have_no_labels(client, rng) -> None:
+    """They are others than the rows, though they may be as many."""
+    query = rng.standard_normal((1, 1, 5, 4)).astype(np.float32)
+    answer = client.attend(query, query, query, part=(5, 10, 10), maps=[0], tokens="a b c d e")
+    frame = answer.to_dataframe()
+    assert set(frame.row_token) == set("abcde") and "key_token" not in frame
+    assert "a attends most to" in answer._repr_html_() and "attends most to a" not in answer._repr_html_()
+
+
 def test_copies(demo) -> None:
     """An answer can be copied, and has no attributes that its message has not."""
     assert copy.copy(demo).execution.algorithm == demo.execution.algorithm

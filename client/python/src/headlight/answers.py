@@ -236,13 +236,13 @@ def answer_of(message: Message) -> Any:
 
 
 def label(answer: Attention, request: attention_pb.AttendRequest) -> Attention:
-    """Tells the answer what was asked. Keys have the rows' labels where they are as many, and of no other source."""
+    """Tells the answer what was asked. Keys have the rows' labels where they are as many, and no part or other source."""
     for one in answer.maps:
         one.form = request.outputs.maps[one.request_index].WhichOneof("form")
     answer.row_tokens = list(request.tokens)
     if request.HasField("query_key_value"):
         query, key = (request.query_key_value.query.shape, request.query_key_value.key.shape)
-        same = query[-2:-1] == key[-2:-1]
+        same = query[-2:-1] == key[-2:-1] and not request.query_key_value.HasField("part")
     else:
         same = not request.self_attention.HasField("context")
     answer.key_tokens = answer.row_tokens if same else ()
