@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import grpc
 import headlight
@@ -30,10 +32,15 @@ class Failing(attention_grpc.AttentionServiceServicer):
     def __init__(self) -> None:
         self.failures: deque[tuple[StatusCode, list[tuple[str, str | bytes]]]] = deque()
         self.calls: list[dict[str, str]] = []
+        self.called = Event()  # set by the first call
+        self.answer = Event()  # what calls wait for
+        self.answer.set()
 
     def Attend(self, request, context):  # noqa: N802
         self.calls.append(dict(context.invocation_metadata()))
         self.seconds = context.time_remaining()
+        self.called.set()
+        self.answer.wait(20)
         if self.failures:
             code, trailers = self.failures.popleft()
             context.set_trailing_metadata(trailers)
@@ -49,6 +56,7 @@ def failing() -> Iterator[Failing]:
     service.address = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
     running.start()
     yield service
+    service.answer.set()
     running.stop(None).wait()
 
 
@@ -254,6 +262,84 @@ def test_it_gives_up(failing) -> None:
     with pytest.raises(headlight.ResourceExhaustedError):
         attend(failing, max_attempts=3, deadline=math.inf)
     assert len(failing.calls) == 3
+
+
+CLOSED = pytest.raises(headlight.CancelledError, match="the client is closed")
+
+
+def test_calls_of_a_closed_client(server) -> None:
+    client = headlight.Client(server.address)
+    assert client.get_server_info()
+    for _ in range(2):
+        client.close()
+        for call in (client.get_server_info, lambda: client.upload_layer(b"", "late")):
+            with CLOSED as caught:
+                call()
+            assert caught.value.code == StatusCode.CANCELLED
+
+
+def test_calls_of_a_closed_client_by_asyncio(server) -> None:
+    async def run() -> None:
+        client = headlight.AsyncClient(server.address)
+        assert await client.get_server_info()
+        for _ in range(2):
+            await client.close()
+            for call in (client.get_server_info, lambda: client.upload_layer(b"", "late")):
+                with CLOSED as caught:
+                    await call()
+                assert caught.value.code == StatusCode.CANCELLED
+
+    asyncio.run(run())
+
+
+def test_closing_ends_calls(failing) -> None:
+    failing.answer.clear()
+    client = headlight.Client(failing.address, spread_over_replicas=False)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.attend, QUERY, QUERY, QUERY)
+        assert failing.called.wait(20)
+        client.close()
+        with CLOSED:
+            call.result(20)
+
+
+def test_closing_ends_calls_by_asyncio(failing) -> None:
+    """Their tasks are not cancelled, though gRPC says so; one that is stays so."""
+    failing.answer.clear()
+
+    async def run() -> None:
+        client = headlight.AsyncClient(failing.address, spread_over_replicas=False)
+        calls = [asyncio.ensure_future(client.attend(QUERY, QUERY, QUERY)) for _ in range(3)]
+        assert await asyncio.to_thread(failing.called.wait, 20)
+        calls.append(asyncio.ensure_future(client.attend(QUERY, QUERY, QUERY)))
+        await asyncio.sleep(0)  # that one has only begun
+        calls[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        calls[1].cancel()
+        await client.close()
+        if sys.version_info >= (3, 11):
+            with pytest.raises(asyncio.CancelledError):
+                await calls[1]
+        for call in calls[2:]:
+            with CLOSED:
+                await call
+            assert not call.cancelled()
+
+    asyncio.run(run())
+
+
+def test_closing_ends_the_wait_for_another_attempt(failing) -> None:
+    failing.failures.extend([(StatusCode.RESOURCE_EXHAUSTED, [(PUSHBACK, "500")])])
+    client = headlight.Client(failing.address, spread_over_replicas=False)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.attend, QUERY, QUERY, QUERY)
+        assert failing.called.wait(20)
+        time.sleep(0.2)
+        client.close()
+        with CLOSED:
+            call.result(20)
+    assert len(failing.calls) == 1
 
 
 def test_details(failing) -> None:

@@ -79,7 +79,7 @@ class DeadlineExceededError(HeadlightError, TimeoutError):
 
 
 class CancelledError(HeadlightError):
-    """The call was given up."""
+    """The call was given up, or its client is closed."""
 
 
 class InternalError(HeadlightError):
@@ -122,6 +122,11 @@ def error_with(code: grpc.StatusCode, message: str) -> HeadlightError:
     error = _CLASSES.get(code, HeadlightError)(message)
     error.code = code
     return error
+
+
+def closed_error() -> HeadlightError:
+    """Of a call on a client that is closed, or was while the call was under way."""
+    return error_with(grpc.StatusCode.CANCELLED, "the client is closed")
 
 
 def error_of(cause: grpc.RpcError) -> HeadlightError:
