@@ -370,10 +370,46 @@ def test_every_code_has_a_class(failing, code) -> None:
     assert (type(caught.value) is errors.HeadlightError) == (code not in errors._CLASSES)
 
 
-@pytest.mark.parametrize("options", [{"deadline": 0}, {"max_attempts": 6}, {"max_message_bytes": 0}, {"token": "a b"},
-                                     {"tls": headlight.Tls(private_key=b"key")}])  # fmt: skip
-def test_options_out_of_range(options) -> None:
+CLIENTS = pytest.mark.parametrize("client", [headlight.Client, headlight.AsyncClient], ids=["client", "asyncio"])
+
+
+@CLIENTS
+@pytest.mark.parametrize("options", [
+    {"deadline": 0}, {"deadline": math.nan}, {"max_attempts": 6}, {"max_message_bytes": 0}, {"max_message_bytes": 2**31},
+    {"token": "a b"}, {"tls": headlight.Tls(private_key=b"key")}, {"address": ""}, {"metadata": [("Upper", "a")]},
+    {"metadata": {"": "a"}}, {"metadata": {"key": "a\n"}}, {"metadata": {"key": "é"}},
+])  # fmt: skip
+def test_options_out_of_range(client, options) -> None:
     with pytest.raises(ValueError):
-        headlight.Client(**options)
+        client(**options)
     with pytest.raises(TypeError):
-        headlight.Client(deadlin=1)
+        client(deadlin=1)
+
+
+@CLIENTS
+@pytest.mark.parametrize(("options", "says"), [
+    ({"address": None}, "the address is a text"), ({"address": 50051}, "the address is a text"),
+    ({"deadline": "9"}, "the deadline is a number"), ({"max_attempts": 2.5}, "max_attempts is an integer"),
+    ({"max_message_bytes": 1e9}, "max_message_bytes is an integer"), ({"token": None}, "the token is a text"),
+    ({"tls": True}, "tls is a headlight.Tls"), ({"metadata": ["key"]}, "metadata is a dict"),
+    ({"metadata": "ab"}, "metadata is a dict"), ({"metadata": {"key": 1}}, "'key' of metadata takes a text"),
+    ({"metadata": {"key-bin": "a"}}, "'key-bin' of metadata takes bytes"),
+])  # fmt: skip
+def test_options_of_another_kind(client, options, says) -> None:
+    with pytest.raises(TypeError, match=says):
+        client(**options)
+
+
+def test_certificates_are_bytes() -> None:
+    with pytest.raises(TypeError, match="roots of Tls takes the bytes of a PEM file"):
+        headlight.Tls("roots.pem")
+
+
+@pytest.mark.parametrize("metadata", [
+    {"one": "1", "two-bin": b"\xff"}, [("one", b"1"), ["two-bin", b"\xff"]], iter([("one", "1"), ("two-bin", b"\xff")]),
+], ids=["dict", "pairs", "iterator"])  # fmt: skip
+def test_metadata(failing, metadata) -> None:
+    """It goes with each attempt."""
+    failing.failures.extend([(StatusCode.RESOURCE_EXHAUSTED, [(PUSHBACK, "1")])])
+    attend(failing, metadata=metadata)
+    assert [(call["one"], call["two-bin"]) for call in failing.calls] == [("1", b"\xff")] * 2

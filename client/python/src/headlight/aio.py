@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from headlight import analyses
 from headlight.answers import Answer, Attention, Trace, answer_of, label
-from headlight.channel import DEFAULT_ADDRESS, Attempts, Options
+from headlight.channel import DEFAULT_ADDRESS, Attempts, Options, check_address
 from headlight.errors import HeadlightError, closed_error, error_of
 from headlight.merging import Partial, merge_request
 from headlight.requests import Embeddings, Layer, QueryKeyValue, SelfAttention, fill_request, plan_request
@@ -47,6 +47,7 @@ class AsyncClient:
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[OptionKeywords]) -> None:
         """Does not connect yet; the first call does."""
+        check_address(address)
         self._options = Options(**options)
         self._closed = False
         arguments = self._options.channel_arguments()
