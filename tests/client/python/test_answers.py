@@ -196,3 +196,12 @@ def test_plot(demo) -> None:
     np.testing.assert_array_equal(ax.images[0].get_array(), demo.maps[1].weights)
     assert demo.plot(0, ax=ax) is ax
     pyplot.close("all")
+
+
+def test_nothing_to_plot(demo, client) -> None:
+    query = np.ones((1, 1, 2, 4), np.float32)
+    for answer in (client.attend(query, query, query), client.trace_stack("induction", "Mr and Mrs")):
+        with pytest.raises(ValueError, match="no maps were asked for"):
+            answer.plot()
+    with pytest.raises(IndexError):
+        demo.plot(3)

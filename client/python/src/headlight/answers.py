@@ -158,8 +158,11 @@ class Drawn(Answer):
         return path
 
     def plot(self, index: int = 0, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """Draws one of the maps with matplotlib, on `ax` or a figure of its own."""
-        return drawing.plot(self._figures()[index], ax)
+        """Draws one of the maps with matplotlib, on `ax` or a figure of its own. ValueError: there are none."""
+        maps = self.weight_maps()
+        if not maps:
+            raise ValueError("no maps were asked for: call with maps=")
+        return drawing.plot(self._figure(maps[index]), ax)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """A row for each cell of each map that was sent: batch, head, row, key, weight, and labels where there are any.
