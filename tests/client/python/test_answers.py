@@ -134,6 +134,24 @@ def test_stages_draw(client, rng) -> None:
     assert np.isneginf(frame.weight).sum() == 2 * 10
 
 
+def test_maps_without_keys_draw(client, rng, tmp_path) -> None:
+    """Where no row may attend to any key, in every form."""
+    query = rng.standard_normal((1, 2, 5, 4)).astype(np.float32)
+    forms = ["full", headlight.top_keys(2), "column_sums", headlight.pooled(2, 2, "max")]
+    asked = [headlight.weight_maps([0], form=form) for form in forms]
+    for maps in (asked, asked[1]):
+        answer = client.attend(query, query, query, key_lengths=[0], maps=maps, tokens="a b c d e")
+        lines = repr(answer).splitlines()
+        assert lines[1] == "head 0:" and [line.strip(" |") for line in lines[2:]] == list("abcde")
+        page = Page(answer.to_html(tmp_path / "empty.html").read_text(encoding="utf-8"))
+        assert len(page.of("figure")) == len(answer.maps)
+        assert not any(float(cell["style"].removeprefix("--w:")) for cell in page.of("td"))
+        for index in range(len(answer.maps)):
+            answer.plot(index)
+        pyplot.close("all")
+    assert answer.to_dataframe().empty
+
+
 def test_dataframe(demo) -> None:
     frame = demo.to_dataframe()
     assert list(frame.columns) == ["batch", "head", "row", "key", "weight", "row_token", "key_token"]
@@ -157,6 +175,15 @@ def test_dataframe_of_ranges(client, rng) -> None:
     assert "layer 1, head 3" in Page(trace._repr_html_()).text
 
 
+def test_keys_of_a_part_have_no_labels(client, rng) -> None:
+    """They are others than the rows, though they may be as many."""
+    query = rng.standard_normal((1, 1, 5, 4)).astype(np.float32)
+    answer = client.attend(query, query, query, part=(5, 10, 10), maps=[0], tokens="a b c d e")
+    frame = answer.to_dataframe()
+    assert set(frame.row_token) == set("abcde") and "key_token" not in frame
+    assert "a attends most to" in answer._repr_html_() and "attends most to a" not in answer._repr_html_()
+
+
 def test_copies(demo) -> None:
     """An answer can be copied, and has no attributes that its message has not."""
     assert copy.copy(demo).execution.algorithm == demo.execution.algorithm
@@ -169,3 +196,12 @@ def test_plot(demo) -> None:
     np.testing.assert_array_equal(ax.images[0].get_array(), demo.maps[1].weights)
     assert demo.plot(0, ax=ax) is ax
     pyplot.close("all")
+
+
+def test_nothing_to_plot(demo, client) -> None:
+    query = np.ones((1, 1, 2, 4), np.float32)
+    for answer in (client.attend(query, query, query), client.trace_stack("induction", "Mr and Mrs")):
+        with pytest.raises(ValueError, match="no maps were asked for"):
+            answer.plot()
+    with pytest.raises(IndexError):
+        demo.plot(3)

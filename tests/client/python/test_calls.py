@@ -206,6 +206,11 @@ def test_wrong_keywords(client, rng) -> None:
         client.attend(*given, causal=True)
     with pytest.raises(TypeError, match="complex64"):
         client.attend(given[0].astype(np.complex64), *given[1:])
+    for tokens in ([1, 2], [b"a", b"b"], b"a b", [["a"]]):
+        with pytest.raises(TypeError, match="tokens are texts"):
+            client.attend(*given, tokens=tokens)
+        with pytest.raises(TypeError, match="tokens are texts"):
+            client.trace_stack("induction", tokens)
     with pytest.raises(AttributeError, match="no field 'outputs'"):
         client.attend(*given).outputs  # noqa: B018
 

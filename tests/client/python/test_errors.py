@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import grpc
 import headlight
@@ -30,10 +32,15 @@ class Failing(attention_grpc.AttentionServiceServicer):
     def __init__(self) -> None:
         self.failures: deque[tuple[StatusCode, list[tuple[str, str | bytes]]]] = deque()
         self.calls: list[dict[str, str]] = []
+        self.called = Event()  # set by the first call
+        self.answer = Event()  # what calls wait for
+        self.answer.set()
 
     def Attend(self, request, context):  # noqa: N802
         self.calls.append(dict(context.invocation_metadata()))
         self.seconds = context.time_remaining()
+        self.called.set()
+        self.answer.wait(20)
         if self.failures:
             code, trailers = self.failures.popleft()
             context.set_trailing_metadata(trailers)
@@ -49,6 +56,7 @@ def failing() -> Iterator[Failing]:
     service.address = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
     running.start()
     yield service
+    service.answer.set()
     running.stop(None).wait()
 
 
@@ -108,6 +116,49 @@ def test_deadline(client) -> None:
     with pytest.raises(TimeoutError) as caught:
         client.attend(LARGE, LARGE, LARGE, deadline=1e-4)
     assert isinstance(caught.value, headlight.DeadlineExceededError)
+
+
+def attend_within(service: Failing, deadline: float) -> headlight.Attention:
+    with headlight.Client(service.address, spread_over_replicas=False) as client:
+        return client.attend(QUERY, QUERY, QUERY, deadline=deadline)
+
+
+def attend_within_by_asyncio(service: Failing, deadline: float) -> headlight.Attention:
+    async def run() -> headlight.Attention:
+        async with headlight.AsyncClient(service.address, spread_over_replicas=False) as client:
+            return await client.attend(QUERY, QUERY, QUERY, deadline=deadline)
+
+    return asyncio.run(run())
+
+
+BOTH_WITHIN = pytest.mark.parametrize("within", [attend_within, attend_within_by_asyncio], ids=["client", "asyncio"])
+
+
+@BOTH_WITHIN
+@pytest.mark.parametrize("deadline", [0, -1, -100, -math.inf, math.nan])
+def test_a_deadline_is_above_0(failing, within, deadline) -> None:
+    with pytest.raises(ValueError, match="the deadline is not above 0"):
+        within(failing, deadline)
+    assert failing.calls == []
+
+
+@BOTH_WITHIN
+@pytest.mark.parametrize("deadline", [1e10, 1e12, 1e300, math.inf])
+def test_a_deadline_may_be_far(failing, within, deadline) -> None:
+    """Further than gRPC can count."""
+    assert np.array_equal(within(failing, deadline).output, QUERY)
+
+
+@BOTH_WITHIN
+def test_a_deadline_that_passes_between_attempts(failing, within, monkeypatch) -> None:
+    """There is no attempt after it, though the wait that was asked for was shorter."""
+    failing.failures.extend([(StatusCode.RESOURCE_EXHAUSTED, [(PUSHBACK, "1")])])
+    sleep, sleep_async = time.sleep, asyncio.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(0.6 if seconds == 0.001 else seconds))
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep_async(0.6 if seconds == 0.001 else seconds))
+    with pytest.raises(headlight.DeadlineExceededError, match="passed before the call") as caught:
+        within(failing, 0.5)
+    assert caught.value.code == StatusCode.DEADLINE_EXCEEDED and len(failing.calls) == 1
 
 
 def test_nobody_there() -> None:
@@ -213,6 +264,84 @@ def test_it_gives_up(failing) -> None:
     assert len(failing.calls) == 3
 
 
+CLOSED = pytest.raises(headlight.CancelledError, match="the client is closed")
+
+
+def test_calls_of_a_closed_client(server) -> None:
+    client = headlight.Client(server.address)
+    assert client.get_server_info()
+    for _ in range(2):
+        client.close()
+        for call in (client.get_server_info, lambda: client.upload_layer(b"", "late")):
+            with CLOSED as caught:
+                call()
+            assert caught.value.code == StatusCode.CANCELLED
+
+
+def test_calls_of_a_closed_client_by_asyncio(server) -> None:
+    async def run() -> None:
+        client = headlight.AsyncClient(server.address)
+        assert await client.get_server_info()
+        for _ in range(2):
+            await client.close()
+            for call in (client.get_server_info, lambda: client.upload_layer(b"", "late")):
+                with CLOSED as caught:
+                    await call()
+                assert caught.value.code == StatusCode.CANCELLED
+
+    asyncio.run(run())
+
+
+def test_closing_ends_calls(failing) -> None:
+    failing.answer.clear()
+    client = headlight.Client(failing.address, spread_over_replicas=False)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.attend, QUERY, QUERY, QUERY)
+        assert failing.called.wait(20)
+        client.close()
+        with CLOSED:
+            call.result(20)
+
+
+def test_closing_ends_calls_by_asyncio(failing) -> None:
+    """Their tasks are not cancelled, though gRPC says so; one that is stays so."""
+    failing.answer.clear()
+
+    async def run() -> None:
+        client = headlight.AsyncClient(failing.address, spread_over_replicas=False)
+        calls = [asyncio.ensure_future(client.attend(QUERY, QUERY, QUERY)) for _ in range(3)]
+        assert await asyncio.to_thread(failing.called.wait, 20)
+        calls.append(asyncio.ensure_future(client.attend(QUERY, QUERY, QUERY)))
+        await asyncio.sleep(0)  # that one has only begun
+        calls[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        calls[1].cancel()
+        await client.close()
+        if sys.version_info >= (3, 11):
+            with pytest.raises(asyncio.CancelledError):
+                await calls[1]
+        for call in calls[2:]:
+            with CLOSED:
+                await call
+            assert not call.cancelled()
+
+    asyncio.run(run())
+
+
+def test_closing_ends_the_wait_for_another_attempt(failing) -> None:
+    failing.failures.extend([(StatusCode.RESOURCE_EXHAUSTED, [(PUSHBACK, "500")])])
+    client = headlight.Client(failing.address, spread_over_replicas=False)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.attend, QUERY, QUERY, QUERY)
+        assert failing.called.wait(20)
+        time.sleep(0.2)
+        client.close()
+        with CLOSED:
+            call.result(20)
+    assert len(failing.calls) == 1
+
+
 def test_details(failing) -> None:
     """All that a status can carry; what is unknown is passed over."""
     details = [
@@ -241,10 +370,46 @@ def test_every_code_has_a_class(failing, code) -> None:
     assert (type(caught.value) is errors.HeadlightError) == (code not in errors._CLASSES)
 
 
-@pytest.mark.parametrize("options", [{"deadline": 0}, {"max_attempts": 6}, {"max_message_bytes": 0}, {"token": "a b"},
-                                     {"tls": headlight.Tls(private_key=b"key")}])  # fmt: skip
-def test_options_out_of_range(options) -> None:
+CLIENTS = pytest.mark.parametrize("client", [headlight.Client, headlight.AsyncClient], ids=["client", "asyncio"])
+
+
+@CLIENTS
+@pytest.mark.parametrize("options", [
+    {"deadline": 0}, {"deadline": math.nan}, {"max_attempts": 6}, {"max_message_bytes": 0}, {"max_message_bytes": 2**31},
+    {"token": "a b"}, {"tls": headlight.Tls(private_key=b"key")}, {"address": ""}, {"metadata": [("Upper", "a")]},
+    {"metadata": {"": "a"}}, {"metadata": {"key": "a\n"}}, {"metadata": {"key": "é"}},
+])  # fmt: skip
+def test_options_out_of_range(client, options) -> None:
     with pytest.raises(ValueError):
-        headlight.Client(**options)
+        client(**options)
     with pytest.raises(TypeError):
-        headlight.Client(deadlin=1)
+        client(deadlin=1)
+
+
+@CLIENTS
+@pytest.mark.parametrize(("options", "says"), [
+    ({"address": None}, "the address is a text"), ({"address": 50051}, "the address is a text"),
+    ({"deadline": "9"}, "the deadline is a number"), ({"max_attempts": 2.5}, "max_attempts is an integer"),
+    ({"max_message_bytes": 1e9}, "max_message_bytes is an integer"), ({"token": None}, "the token is a text"),
+    ({"tls": True}, "tls is a headlight.Tls"), ({"metadata": ["key"]}, "metadata is a dict"),
+    ({"metadata": "ab"}, "metadata is a dict"), ({"metadata": {"key": 1}}, "'key' of metadata takes a text"),
+    ({"metadata": {"key-bin": "a"}}, "'key-bin' of metadata takes bytes"),
+])  # fmt: skip
+def test_options_of_another_kind(client, options, says) -> None:
+    with pytest.raises(TypeError, match=says):
+        client(**options)
+
+
+def test_certificates_are_bytes() -> None:
+    with pytest.raises(TypeError, match="roots of Tls takes the bytes of a PEM file"):
+        headlight.Tls("roots.pem")
+
+
+@pytest.mark.parametrize("metadata", [
+    {"one": "1", "two-bin": b"\xff"}, [("one", b"1"), ["two-bin", b"\xff"]], iter([("one", "1"), ("two-bin", b"\xff")]),
+], ids=["dict", "pairs", "iterator"])  # fmt: skip
+def test_metadata(failing, metadata) -> None:
+    """It goes with each attempt."""
+    failing.failures.extend([(StatusCode.RESOURCE_EXHAUSTED, [(PUSHBACK, "1")])])
+    attend(failing, metadata=metadata)
+    assert [(call["one"], call["two-bin"]) for call in failing.calls] == [("1", b"\xff")] * 2

@@ -33,6 +33,10 @@ with headlight.Client(sys.argv[1]) as client:
         assert error.violations[0].field == "options.head_size" and error.request_id
 async def twin():
     async with headlight.AsyncClient(sys.argv[1]) as client:
+        try:
+            await client.attend(query, query, query, head_size=3)
+        except headlight.InvalidArgumentError as error:
+            assert error.violations[0].field == "options.head_size" and error.request_id
         return await client.attend(query, query, query, causal="top_left", scale=0.5)
 assert np.array_equal(asyncio.run(twin()).output, answer.output)
 print(headlight.__file__, headlight.__version__, protobuf)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import grpc.aio
 from google.protobuf.message import Message
 
 from headlight import analyses
 from headlight.answers import Answer, Attention, Trace, answer_of, label
-from headlight.channel import DEFAULT_ADDRESS, Attempts, Options
-from headlight.errors import error_of
+from headlight.channel import DEFAULT_ADDRESS, Attempts, Options, check_address
+from headlight.errors import HeadlightError, closed_error, error_of
 from headlight.merging import Partial, merge_request
 from headlight.requests import Embeddings, Layer, QueryKeyValue, SelfAttention, fill_request, plan_request
 from headlight.tensors import ArrayLike, Spec
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 Response = TypeVar("Response", bound=Message)
 
 
+def _task_is_cancelled() -> bool:
+    """Whether somebody cancelled the task that asks. Before Python 3.11 a task does not know."""
+    return bool(getattr(asyncio.current_task(), "cancelling", int)())
+
+
 class AsyncClient:
     """A connection to a server, from "HOST:PORT", "unix:PATH" or "dns:///NAME:PORT".
 
@@ -42,7 +47,9 @@ class AsyncClient:
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[OptionKeywords]) -> None:
         """Does not connect yet; the first call does."""
+        check_address(address)
         self._options = Options(**options)
+        self._closed = False
         arguments = self._options.channel_arguments()
         if self._options.tls is None:
             self.channel = grpc.aio.insecure_channel(address, arguments)
@@ -53,7 +60,8 @@ class AsyncClient:
         self.layers = LayerServiceStub(self.channel)
 
     async def close(self) -> None:
-        """Ends the connection, and calls that are under way."""
+        """Ends the connection, and calls that are under way: headlight.CancelledError, as of calls after it."""
+        self._closed = True
         await self.channel.close()
 
     async def __aenter__(self) -> Self:
@@ -69,13 +77,25 @@ class AsyncClient:
         attempts = Attempts(self._options, deadline)
         while True:
             try:
-                return await method(request, timeout=attempts.timeout(), metadata=self._options.call_metadata())
-            except grpc.RpcError as cause:
-                error = error_of(cause)
+                return await self._attempt(method, request, attempts.timeout())
+            except HeadlightError as error:
                 wait = attempts.wait_after(error)
                 if wait is None:
-                    raise error from cause
+                    raise
             await asyncio.sleep(wait)
+
+    async def _attempt(self, method: Callable[..., Any], request: Any, timeout: float | None) -> Any:
+        """One call. HeadlightError: it failed, or the client is closed."""
+        if self._closed:
+            raise closed_error()
+        try:
+            return await method(request, timeout=timeout, metadata=self._options.call_metadata())
+        except grpc.RpcError as cause:
+            raise error_of(cause) from cause
+        except asyncio.CancelledError as cause:  # which close() brings to its calls, too
+            if self._closed and not _task_is_cancelled():
+                raise closed_error() from cause
+            raise
 
     async def attend(
         self,
@@ -253,14 +273,9 @@ class AsyncClient:
         self, file: File, name: str, *, deadline: float | None = None, **options: Unpack[UploadKeywords]
     ) -> Answer:
         """Sends a safetensors file: its path, an open one, or its bytes. Tried again by gRPC alone."""
-        requests = analyses.upload_requests(file, name, options)
         timeout = Attempts(self._options, deadline).timeout()
-        try:
-            return answer_of(
-                await self.layers.UploadLayer(requests, timeout=timeout, metadata=self._options.call_metadata())
-            )
-        except grpc.RpcError as cause:
-            raise error_of(cause) from cause
+        requests = analyses.upload_requests(file, name, options)
+        return answer_of(await self._attempt(self.layers.UploadLayer, requests, timeout))
 
     async def prune_layer(
         self,

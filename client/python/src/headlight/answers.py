@@ -158,8 +158,11 @@ class Drawn(Answer):
         return path
 
     def plot(self, index: int = 0, ax: matplotlib.axes.Axes | None = None) -> matplotlib.axes.Axes:
-        """Draws one of the maps with matplotlib, on `ax` or a figure of its own."""
-        return drawing.plot(self._figures()[index], ax)
+        """Draws one of the maps with matplotlib, on `ax` or a figure of its own. ValueError: there are none."""
+        maps = self.weight_maps()
+        if not maps:
+            raise ValueError("no maps were asked for: call with maps=")
+        return drawing.plot(self._figure(maps[index]), ax)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """A row for each cell of each map that was sent: batch, head, row, key, weight, and labels where there are any.
@@ -236,13 +239,13 @@ def answer_of(message: Message) -> Any:
 
 
 def label(answer: Attention, request: attention_pb.AttendRequest) -> Attention:
-    """Tells the answer what was asked. Keys have the rows' labels where they are as many, and of no other source."""
+    """Tells the answer what was asked. Keys have the rows' labels where they are as many, and no part or other source."""
     for one in answer.maps:
         one.form = request.outputs.maps[one.request_index].WhichOneof("form")
     answer.row_tokens = list(request.tokens)
     if request.HasField("query_key_value"):
         query, key = (request.query_key_value.query.shape, request.query_key_value.key.shape)
-        same = query[-2:-1] == key[-2:-1]
+        same = query[-2:-1] == key[-2:-1] and not request.query_key_value.HasField("part")
     else:
         same = not request.self_attention.HasField("context")
     answer.key_tokens = answer.row_tokens if same else ()

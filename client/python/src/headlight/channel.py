@@ -4,18 +4,68 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import TypedDict
 
 import grpc
 
-from headlight.errors import HeadlightError
+from headlight.errors import HeadlightError, error_with
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 _SERVICES = ("AttentionService", "AnalysisService", "LayerService")
 _MOST_ATTEMPTS = 5  # gRPC takes no more
+_MOST_BYTES = 2**31 - 1  # an int to gRPC
+_LONGEST_SECONDS = 1e9  # gRPC counts nanoseconds since 1970 in 64 bits: beyond 2262 a deadline has passed at once
+
+
+Pair = tuple[str, str | bytes]
+Metadata = Mapping[str, str | bytes] | Iterable[Pair]
+
+
+def check_address(address: str) -> None:
+    """TypeError, ValueError: it is none."""
+    if not isinstance(address, str):
+        raise TypeError(f'the address is a text such as "{DEFAULT_ADDRESS}", not {address!r}')
+    if not address:
+        raise ValueError(f'the address is empty; it is a text such as "{DEFAULT_ADDRESS}"')
+
+
+def _check_deadline(seconds: float) -> None:
+    if not isinstance(seconds, Real):
+        raise TypeError(f"the deadline is a number of seconds, not {seconds!r}")
+    if not seconds > 0:
+        raise ValueError("the deadline is not above 0")
+
+
+def _check_range(name: str, value: int, most: int) -> None:
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name} is an integer, not {value!r}")
+    if not 1 <= value <= most:
+        raise ValueError(f"{name} is not from 1 to {most}")
+
+
+def _pairs(metadata: Metadata) -> tuple[Pair, ...]:
+    return tuple(metadata.items() if isinstance(metadata, Mapping) else metadata)
+
+
+def _check_pair(pair: Pair) -> None:
+    """No message shows a value, which may be a secret."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], str):
+        raise TypeError("metadata is a dict of texts, or pairs of a key and a value")
+    key, value = pair
+    if not re.fullmatch("[0-9a-z_.-]+", key):
+        raise ValueError(f"the key {key!r} of metadata is not of 0-9, a-z, _, - and . alone")
+    if key.endswith("-bin"):
+        if not isinstance(value, bytes):
+            raise TypeError(f"{key!r} of metadata takes bytes, as all keys that end in -bin")
+    elif not isinstance(value, (str, bytes)):
+        raise TypeError(f"{key!r} of metadata takes a text")
+    elif not all(0x20 <= byte <= 0x7E for byte in (value.encode() if isinstance(value, str) else value)):
+        raise ValueError(f"{key!r} of metadata has a character that is not printable ASCII")
 
 
 @dataclass(frozen=True)
@@ -26,6 +76,11 @@ class Tls:
     certificate_chain: bytes | None = None  # the client's own, where the server asks for one; with its key
     private_key: bytes | None = None
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not isinstance(getattr(self, field.name), (bytes, type(None))):
+                raise TypeError(f"{field.name} of Tls takes the bytes of a PEM file: pathlib.Path(...).read_bytes()")
+
     def credentials(self) -> grpc.ChannelCredentials:
         """As gRPC takes them."""
         return grpc.ssl_channel_credentials(self.roots, self.private_key, self.certificate_chain)
@@ -33,7 +88,7 @@ class Tls:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Of a client. ValueError: one that is out of its range."""
+    """Of a client. ValueError: one that is out of its range. TypeError: one of another kind."""
 
     deadline: float = 60.0  # seconds for a call, all its attempts and the waiting between them; math.inf: none
     max_attempts: int = 4  # how often a call is tried at most: 1 (no retry) to 5
@@ -42,25 +97,29 @@ class Options:
     spread_over_replicas: bool = True
     tls: Tls | None = None  # None: the connection is not encrypted
     token: str = ""  # goes with every call as "authorization: Bearer TOKEN"
-    metadata: Sequence[tuple[str, str]] = ()  # goes with every call, too
+    metadata: Metadata = ()  # goes with every call, too: a dict, or pairs, whose keys may be the same
 
     def __post_init__(self) -> None:
-        if not self.deadline > 0:
-            raise ValueError("the deadline is not above 0")
-        if not 1 <= self.max_attempts <= _MOST_ATTEMPTS:
-            raise ValueError(f"max_attempts is not from 1 to {_MOST_ATTEMPTS}")
-        if self.max_message_bytes < 1:
-            raise ValueError("max_message_bytes is not above 0")
+        _check_deadline(self.deadline)
+        _check_range("max_attempts", self.max_attempts, _MOST_ATTEMPTS)
+        _check_range("max_message_bytes", self.max_message_bytes, _MOST_BYTES)
+        if not isinstance(self.tls, (Tls, type(None))):
+            raise TypeError(f"tls is a headlight.Tls, whose Tls() trusts whom gRPC trusts, not {self.tls!r}")
         if self.tls is not None and (self.tls.certificate_chain is None) != (self.tls.private_key is None):
             raise ValueError("a client's certificate and its key go together")
+        if not isinstance(self.token, str):
+            raise TypeError("the token is a text")
         if not all("!" <= character <= "~" for character in self.token):
             raise ValueError("the token has a character that is not printable ASCII")
+        object.__setattr__(self, "metadata", _pairs(self.metadata))  # an iterator is read once, but sent many times
+        for pair in _pairs(self.metadata):
+            _check_pair(pair)
 
     def service_config(self) -> str:
         """Retries, and who is called."""
         retry = {
             # A policy for fewer than 2 attempts is none to gRPC, even where retries are off.
-            "maxAttempts": max(self.max_attempts, 2),
+            "maxAttempts": max(int(self.max_attempts), 2),
             "initialBackoff": "0.1s",
             "maxBackoff": "1s",
             "backoffMultiplier": 2,
@@ -87,10 +146,10 @@ class Options:
             ("grpc.dns_min_time_between_resolutions_ms", 1000),
         ]
 
-    def call_metadata(self) -> list[tuple[str, str]]:
+    def call_metadata(self) -> list[Pair]:
         """What goes with every call."""
         authorization = [("authorization", f"Bearer {self.token}")] if self.token else []
-        return [*authorization, *self.metadata]
+        return [*authorization, *_pairs(self.metadata)]
 
 
 class OptionKeywords(TypedDict, total=False):
@@ -102,20 +161,28 @@ class OptionKeywords(TypedDict, total=False):
     spread_over_replicas: bool
     tls: Tls | None
     token: str
-    metadata: Sequence[tuple[str, str]]
+    metadata: Metadata
 
 
 class Attempts:
     """The attempts of one call. gRPC itself sees to UNAVAILABLE; RESOURCE_EXHAUSTED is tried again here, and only where
-    the server said when to come back, because a message that is too large carries the same code."""
+    the server said when to come back, because a message that is too large carries the same code. ValueError: a deadline
+    that is not above 0."""
 
     def __init__(self, options: Options, deadline: float | None) -> None:
-        self._end = time.monotonic() + (options.deadline if deadline is None else deadline)
+        seconds = options.deadline if deadline is None else deadline
+        _check_deadline(seconds)
+        self._end = time.monotonic() + seconds
         self._left = options.max_attempts
 
     def timeout(self) -> float | None:
-        """Seconds that are left; None: no bound."""
-        return None if math.isinf(self._end) else max(self._end - time.monotonic(), 0)
+        """Seconds that are left; None: no bound. DeadlineExceededError: there are none."""
+        if math.isinf(self._end):
+            return None
+        left = self._end - time.monotonic()
+        if left <= 0:  # gRPC would call all the same, and may even answer
+            raise error_with(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the call")
+        return min(left, _LONGEST_SECONDS)
 
     def wait_after(self, error: HeadlightError) -> float | None:
         """Seconds before the next attempt; None: there is none."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from headlight import analyses
 from headlight.answers import Answer, Attention, Trace, answer_of, label
-from headlight.channel import DEFAULT_ADDRESS, Attempts, Options
-from headlight.errors import error_of
+from headlight.channel import DEFAULT_ADDRESS, Attempts, Options, check_address
+from headlight.errors import HeadlightError, closed_error, error_of
 from headlight.merging import Partial, merge_request
 from headlight.requests import Embeddings, Layer, QueryKeyValue, SelfAttention, fill_request, plan_request
 from headlight.tensors import ArrayLike, Spec
@@ -42,7 +42,9 @@ class Client:
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[OptionKeywords]) -> None:
         """Does not connect yet; the first call does."""
+        check_address(address)
         self._options = Options(**options)
+        self._closed = False
         arguments = self._options.channel_arguments()
         if self._options.tls is None:
             self.channel = grpc.insecure_channel(address, arguments)
@@ -53,7 +55,8 @@ class Client:
         self.layers = LayerServiceStub(self.channel)
 
     def close(self) -> None:
-        """Ends the connection, and calls that are under way."""
+        """Ends the connection, and calls that are under way: headlight.CancelledError, as of calls after it."""
+        self._closed = True
         self.channel.close()
 
     def __enter__(self) -> Self:
@@ -67,13 +70,26 @@ class Client:
         attempts = Attempts(self._options, deadline)
         while True:
             try:
-                return method(request, timeout=attempts.timeout(), metadata=self._options.call_metadata())
-            except grpc.RpcError as cause:
-                error = error_of(cause)
+                return self._attempt(method, request, attempts.timeout())
+            except HeadlightError as error:
                 wait = attempts.wait_after(error)
                 if wait is None:
-                    raise error from cause
+                    raise
             time.sleep(wait)
+
+    def _attempt(self, method: Callable[..., Any], request: Any, timeout: float | None) -> Any:
+        """One call. HeadlightError: it failed, or the client is closed."""
+        if self._closed:
+            raise closed_error()
+        try:
+            return method(request, timeout=timeout, metadata=self._options.call_metadata())
+        except grpc.RpcError as cause:
+            error = error_of(cause)
+            raise (closed_error() if self._closed and error.code == grpc.StatusCode.CANCELLED else error) from cause
+        except ValueError as cause:  # gRPC's, where another thread closed the channel just now
+            if self._closed:
+                raise closed_error() from cause
+            raise
 
     def attend(
         self,
@@ -251,12 +267,9 @@ class Client:
         self, file: File, name: str, *, deadline: float | None = None, **options: Unpack[UploadKeywords]
     ) -> Answer:
         """Sends a safetensors file: its path, an open one, or its bytes. Tried again by gRPC alone."""
-        requests = analyses.upload_requests(file, name, options)
         timeout = Attempts(self._options, deadline).timeout()
-        try:
-            return answer_of(self.layers.UploadLayer(requests, timeout=timeout, metadata=self._options.call_metadata()))
-        except grpc.RpcError as cause:
-            raise error_of(cause) from cause
+        requests = analyses.upload_requests(file, name, options)
+        return answer_of(self._attempt(self.layers.UploadLayer, requests, timeout))
 
     def prune_layer(
         self,

@@ -49,7 +49,7 @@ def labels(tokens: Sequence[str], begin: int, end: int) -> list[str]:
 
 
 def _blocks(names: Sequence[str], cuts: np.ndarray) -> list[str]:
-    ends = [*cuts[1:], len(names)]
+    ends = [*cuts[1:], len(names)][: len(cuts)]  # there are no cuts where there are no names
     return [names[b] if e - b == 1 else f"{names[b]} … {names[e - 1]}" for b, e in zip(cuts, ends, strict=True)]
 
 
@@ -136,7 +136,10 @@ def plot(figure: Figure, ax: matplotlib.axes.Axes | None) -> matplotlib.axes.Axe
         from matplotlib import pyplot
 
         _, ax = pyplot.subplots(layout="constrained")
-    image = ax.imshow(np.where(np.isfinite(figure.cells), figure.cells, np.nan), cmap="Blues", aspect="auto")
+    cells = np.where(np.isfinite(figure.cells), figure.cells, np.nan)
+    if not cells.size:  # matplotlib has no axis without a length
+        cells = np.full((max(len(figure.rows), 1), max(len(figure.keys), 1)), np.nan)
+    image = ax.imshow(cells, cmap="Blues", aspect="auto")
     ax.figure.colorbar(image, ax=ax)
     ax.set(title=figure.title, xlabel="key", ylabel="query")
     if len(figure.rows) <= MOST_CELLS and len(figure.keys) <= MOST_CELLS:

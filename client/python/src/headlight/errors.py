@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -79,7 +81,7 @@ class DeadlineExceededError(HeadlightError, TimeoutError):
 
 
 class CancelledError(HeadlightError):
-    """The call was given up."""
+    """The call was given up, or its client is closed."""
 
 
 class InternalError(HeadlightError):
@@ -117,16 +119,30 @@ def _read_details(error: HeadlightError, wire: bytes) -> None:
             error.retry_after = retry.retry_delay.ToNanoseconds() / 1e9
 
 
+def _by_key(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, Any]:
+    return dict(list(metadata or ()))  # dict() alone would ask for keys(), which are pairs in gRPC 1.51's asyncio
+
+
+def error_with(code: grpc.StatusCode, message: str) -> HeadlightError:
+    """An error of the code's class."""
+    error = _CLASSES.get(code, HeadlightError)(message)
+    error.code = code
+    return error
+
+
+def closed_error() -> HeadlightError:
+    """Of a call on a client that is closed, or was while the call was under way."""
+    return error_with(grpc.StatusCode.CANCELLED, "the client is closed")
+
+
 def error_of(cause: grpc.RpcError) -> HeadlightError:
     """gRPC's error as one of ours, of a call or of an asyncio call; raise it `from cause`.
 
     The trailer grpc-retry-pushback-ms stands in where no RetryInfo came; one that is no number from 0, which forbids a
     retry, takes RetryInfo away.
     """
-    code = cause.code()
-    error = _CLASSES.get(code, HeadlightError)(cause.details() or "")
-    error.code = code
-    trailers = dict(cause.trailing_metadata() or ())
+    error = error_with(cause.code(), cause.details() or "")
+    trailers = _by_key(cause.trailing_metadata())
     if "grpc-status-details-bin" in trailers:
         _read_details(error, trailers["grpc-status-details-bin"])
     if "grpc-retry-pushback-ms" in trailers:
@@ -135,5 +151,5 @@ def error_of(cause: grpc.RpcError) -> HeadlightError:
             error.retry_after = None
         elif error.retry_after is None:
             error.retry_after = int(pushback) / 1000
-    error.request_id = dict(cause.initial_metadata() or ()).get("x-request-id", "") or trailers.get("x-request-id", "")
+    error.request_id = _by_key(cause.initial_metadata()).get("x-request-id", "") or trailers.get("x-request-id", "")
     return error

@@ -302,8 +302,12 @@ class SelfAttention:
 
 
 def words(tokens: str | Iterable[str]) -> list[str]:
-    """Labels; a text is split at its spaces."""
-    return tokens.split() if isinstance(tokens, str) else list(tokens)
+    """Labels; a text is split at its spaces. TypeError: one is no text."""
+    listed = tokens.split() if isinstance(tokens, str) else list(tokens)
+    for one in listed:
+        if not isinstance(one, str):
+            raise TypeError(f"tokens are texts, and {one!r} is none")
+    return listed
 
 
 def priority_of(keywords: Mapping[str, Any]) -> Any:
