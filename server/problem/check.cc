@@ -67,11 +67,10 @@ bool Checker::InLimit(absl::string_view field, std::int64_t value, std::int64_t 
   return false;
 }
 
-bool Checker::Offset(absl::string_view field, std::int64_t offset) {
+void Checker::Offset(absl::string_view field, std::int64_t offset) {
   constexpr std::int64_t kBound = std::int64_t{1} << 31;
-  if (offset > -kBound && offset < kBound) return true;
+  if (offset > -kBound && offset < kBound) return;
   Report(field, absl::StrCat(offset), "a number between -2^31 and 2^31");
-  return false;
 }
 
 void Checker::PerToken(absl::string_view field, const std::vector<std::int64_t>& list, std::int64_t tokens) {

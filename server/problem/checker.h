@@ -42,8 +42,8 @@ struct Checker {
     violations.Add(std::string(field), std::move(got), std::move(expected));
   }
 
-  // |offset| < 2^31, so that sums of offsets and tokens cannot overflow. True where it is.
-  bool Offset(absl::string_view field, std::int64_t offset);
+  // |offset| < 2^31, so that sums of offsets and tokens cannot overflow.
+  void Offset(absl::string_view field, std::int64_t offset);
 
   // A list of one number per token: T of them, or B x T.
   void PerToken(absl::string_view field, const std::vector<std::int64_t>& list, std::int64_t tokens);

@@ -2,6 +2,7 @@
 
 #include <grpc/support/time.h>
 
+#include "absl/strings/str_cat.h"
 #include "server/service/call_identity.h"
 
 namespace headlight {
@@ -25,14 +26,29 @@ absl::Time DeadlineOf(const grpc::ServerContextBase& context) {
 
 CallWatch::CallWatch(const Arrival& arrival, const google::protobuf::Message& request,
                      const google::protobuf::Message& response)
-    : shared_(arrival.shared), method_(arrival.method), request_(request), response_(response) {
+    : shared_(arrival.shared),
+      context_(arrival.context),
+      method_(arrival.method),
+      request_(request),
+      response_(response) {
   shared_.metrics.CallStarted(method_);
   request_id_ = RequestIdFrom(MetadataOf(*arrival.context, "x-request-id"));
   traceparent_ = TraceparentFrom(MetadataOf(*arrival.context, "traceparent"));
-  arrival.context->AddInitialMetadata("x-request-id", request_id_);
+}
+
+// A failure is its trailers alone: gRPC's clients never try a call again of which they have seen headers (gRFC A6).
+void CallWatch::AddMetadata(const absl::Status& status) const {
+  if (status.ok()) return context_->AddInitialMetadata("x-request-id", request_id_);
+  context_->AddTrailingMetadata("x-request-id", request_id_);
+  // What gRPC's own retries go by; RetryInfo says the same to people.
+  const double retry_after = DetailsOf(status).retry_after_seconds;
+  if (retry_after > 0) {
+    context_->AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(static_cast<int>(retry_after * 1000)));
+  }
 }
 
 void CallWatch::Finish(const absl::Status& status, absl::FunctionRef<void(CallRecord*)> describe) {
+  AddMetadata(status);
   const double seconds = absl::ToDoubleSeconds(absl::Now() - began_);
   shared_.metrics.CallFinished(method_, status.code(), seconds);
   if (!status.ok()) shared_.metrics.Failed(DetailsOf(status).reason);

@@ -15,7 +15,6 @@
 #include <utility>
 
 #include "absl/functional/function_ref.h"
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "server/base/errors.h"
@@ -45,11 +44,15 @@ class CallWatch {
 
   const std::string& request_id() const { return request_id_; }
 
-  // `describe` adds what is known of what was computed.
+  // Just before the reactor's own Finish: adds to the answer's metadata what a caller needs of it. `describe` adds what
+  // is known of what was computed.
   void Finish(const absl::Status& status, absl::FunctionRef<void(CallRecord*)> describe);
 
  private:
+  void AddMetadata(const absl::Status& status) const;
+
   Shared& shared_;
+  grpc::CallbackServerContext* const context_;
   const Method method_;
   const google::protobuf::Message& request_;
   const google::protobuf::Message& response_;
@@ -138,11 +141,6 @@ class ComputeReactor final : public grpc::ServerUnaryReactor {
       spdlog::error("call {} failed: {}", watch_.request_id(), std::string(status.message()));
     }
     watch_.Finish(status, [this](CallRecord* record) { call_.Describe(record); });
-    // What gRPC's own retries go by; RetryInfo says the same to people.
-    const double retry_after = status.ok() ? 0 : DetailsOf(status).retry_after_seconds;
-    if (retry_after > 0) {
-      context_->AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(static_cast<int>(retry_after * 1000)));
-    }
     Finish(ToGrpcStatus(status));
   }
 

@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/service/upload_call.h"
 
@@ -122,10 +121,6 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
     }
     shared_.metrics.Uploaded(OutcomeOf(status, known_));
     watch_.Finish(status, [this](CallRecord* record) { record->request_bytes = received_.load(); });
-    const double retry_after = status.ok() ? 0 : DetailsOf(status).retry_after_seconds;
-    if (retry_after > 0) {
-      context_->AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(static_cast<int>(retry_after * 1000)));
-    }
     Finish(ToGrpcStatus(status));
   }
 

@@ -113,8 +113,10 @@ grpc::Status BodyOf(const google::protobuf::MethodDescriptor& method, Codec code
   return grpc::Status::OK;
 }
 
-// How long gRPC's pushback asks a client to wait, in whole seconds, as HTTP says it.
-void AddRetryAfter(WebHeaders& headers) {
+// What stands in a failure's trailers, as HTTP says it: the call's identity, and gRPC's pushback in whole seconds.
+void AddFromTrailers(WebHeaders& headers) {
+  const std::string identity(HeaderIn(headers, "trailer-x-request-id"));
+  if (!identity.empty()) headers.emplace_back("x-request-id", identity);
   std::int64_t milliseconds = 0;
   if (absl::SimpleAtoi(HeaderIn(headers, "trailer-grpc-retry-pushback-ms"), &milliseconds)) {
     headers.emplace_back("retry-after", absl::StrCat((milliseconds + 999) / 1000));
@@ -212,7 +214,7 @@ WebAnswer ConnectGateway::Call(const ConnectHead& head, const std::string& body,
   if (status.ok()) status = BodyOf(method, codec, &response, held, &answer.body);
   if (!status.ok()) answer = ConnectError(status);
   answer.headers = HeadersFrom(context);
-  AddRetryAfter(answer.headers);
+  AddFromTrailers(answer.headers);
   return answer;
 }
 

@@ -54,7 +54,8 @@ def test_a_call_that_fails_has_its_reason(start) -> None:
     wrong.options.query_heads = 100_000
     with pytest.raises(grpc.RpcError) as failed:
         server.stub.Attend(wrong, metadata=(("x-request-id", "wrong-1"),), timeout=10)
-    assert dict(failed.value.initial_metadata())["x-request-id"] == "wrong-1"
+    assert dict(failed.value.trailing_metadata())["x-request-id"] == "wrong-1"
+    assert not failed.value.initial_metadata(), "clients do not try again what had headers"
     line = line_of(server, "wrong-1")
     assert (line["code"], line["reason"], line["response_bytes"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST", 0)
     assert "shape" not in line

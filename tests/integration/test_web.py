@@ -392,3 +392,8 @@ def test_what_is_no_http(server, sent) -> None:
         answer = connection.recv(1 << 16)
         assert b" 200 " not in answer.split(b"\r\n")[0]
     assert ask(server, INFO).status == 200
+
+
+def test_an_error_carries_its_calls_identity(server) -> None:
+    wrong = ask(server, ATTEND, x_request_id="mine")
+    assert wrong.status == 400 and wrong.headers["x-request-id"] == "mine"

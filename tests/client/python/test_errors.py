@@ -227,6 +227,29 @@ def test_replicas(server) -> None:
         other.close()
 
 
+def test_what_a_server_refuses_as_it_drains_is_tried_again() -> None:
+    """By gRPC, which tries nothing again that came with headers."""
+    draining = Server("--threads=1", "--max-call-seconds=1000")
+    attempts = lambda: draining.metrics().value("grpc_server_started_total", grpc_method="Attend")  # noqa: E731
+    try:
+        endless = headlight.SeededEmbeddings(1, 16384, 256), headlight.SeededWeights(1)
+        with ThreadPoolExecutor(1) as calls, headlight.Client(draining.address, spread_over_replicas=False) as client:
+            long = calls.submit(client.attend_embeddings, *endless, query_heads=16, deadline=1000)
+            wait_until(lambda: draining.metrics().value("headlight_memory_reserved_bytes") > 0)
+            draining.terminate()
+            wait_until(lambda: draining.page("/readyz")[0] == 503)
+            with (
+                headlight.Client(draining.address, spread_over_replicas=False, max_attempts=2) as late,
+                pytest.raises(headlight.UnavailableError, match="DRAINING"),
+            ):
+                late.attend(QUERY, QUERY, QUERY)
+            assert attempts() == 3
+            client.close()
+            assert long.exception() is not None
+    finally:
+        draining.close()
+
+
 @BOTH
 def test_unavailable_is_retried_by_grpc(failing, attend) -> None:
     """With a message beyond gRPC's own limits."""
