@@ -3,38 +3,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "server/problem/check_tensor.h"
 #include "server/problem/checker.h"
 #include "server/problem/spec.h"
 
 namespace headlight {
 
 bool Checker::Tensor(absl::string_view field, const TensorForm& form, int least_rank, int most_rank) {
-  const std::string path = absl::StrCat(field, ".shape");
-  const int rank = static_cast<int>(form.shape.size());
-  if (rank < least_rank || rank > most_rank) {
-    Report(path, absl::StrCat("rank ", rank, " ", ToString(form.shape)),
-           least_rank == most_rank ? absl::StrCat("rank ", least_rank)
-                                   : absl::StrCat("rank ", least_rank, " to ", most_rank));
-    return false;
-  }
-  for (const std::int64_t size : form.shape) {
-    if (size < 1) {
-      Report(path, ToString(form.shape), "every axis at least 1");
-      return false;
-    }
-  }
-  const std::optional<std::int64_t> count = ElementCount(form.shape);
-  if (!count.has_value() || *count > limits.max_tensor_elements) {
-    violations.AddTooExpensive(path, ToString(form.shape),
-                               absl::StrCat("at most ", limits.max_tensor_elements, " elements"));
-    return false;
-  }
-  const std::int64_t bytes = *count * WidthOf(form.kind);
-  if (form.payload_bytes.has_value() && *form.payload_bytes != bytes) {
-    Report(absl::StrCat(field, ".data"), absl::StrCat(*form.payload_bytes, " bytes"),
-           absl::StrCat(bytes, " bytes for ", ToString(form.shape), " of ", NameOf(form.kind)));
-  }
-  return true;
+  return CheckTensor(field, form, {least_rank, most_rank}, limits, violations);
 }
 
 bool Checker::Numbers(absl::string_view field, const std::optional<TensorForm>& form, int least_rank, int most_rank) {

@@ -26,8 +26,7 @@ struct Checker {
   // Which keys of a whole were sent. The spec's key tokens are the whole's from CheckPart to KeepPart.
   std::optional<Range> part = {};
 
-  // Shape sane (rank, every axis >= 1, product within limits), payload as large as the shape says. True where the
-  // shape can be used.
+  // As CheckTensor.
   bool Tensor(absl::string_view field, const TensorForm& form, int least_rank, int most_rank);
 
   // Tensor() that carries numbers of the request's one kind; an absent one is reported as missing.

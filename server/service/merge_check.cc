@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/problem/check_tensor.h"
 #include "server/service/decode_fields.h"
 #include "server/service/merge_call.h"
 
@@ -48,19 +49,7 @@ class MergeChecker {
       violations_.Add(field, "nothing", "a tensor with data");
       return false;
     }
-    const std::optional<std::int64_t> count = ElementCount(form->shape);
-    if (form->shape.empty() || !count.has_value() || *count < 1) {
-      violations_.Add(field + ".shape", ToString(form->shape), "every axis at least 1");
-    } else if (*count > limits_.max_tensor_elements) {
-      violations_.AddTooExpensive(field + ".shape", ToString(form->shape),
-                                  absl::StrCat("at most ", limits_.max_tensor_elements, " elements"));
-    } else if (form->payload_bytes != *count * WidthOf(form->kind)) {
-      violations_.Add(field + ".data", absl::StrCat(form->payload_bytes.value_or(0), " bytes"),
-                      absl::StrCat(*count * WidthOf(form->kind), " bytes for ", ToString(form->shape)));
-    } else {
-      return true;
-    }
-    return false;
+    return CheckTensor(field, *form, {1, 4}, limits_, violations_);
   }
 
   bool OfKind(const std::string& field, TensorKind kind, TensorKind wanted) {
