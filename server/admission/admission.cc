@@ -92,7 +92,7 @@ absl::Status Admission::Gate() {
 }
 
 double Admission::Left(const Call& call, absl::Time now) {
-  if (call.control->computed() || call.control->GivenUp(now)) return 0;
+  if (call.control->receiving() || call.control->computed() || call.control->GivenUp(now)) return 0;
   return std::max(call.worker_seconds - call.control->worker_seconds(), 0.0);
 }
 

@@ -35,6 +35,10 @@ class CallControl {
 
   absl::Duration expected() const { return expected_; }
 
+  // Its data is still coming, so workers have nothing to do for it yet.
+  void SetReceiving(bool receiving) { receiving_.store(receiving, std::memory_order_relaxed); }
+  bool receiving() const { return receiving_.load(std::memory_order_relaxed); }
+
   // Workers have nothing left to do for it, whatever had been expected.
   void EndComputing() { computed_.store(true, std::memory_order_relaxed); }
   bool computed() const { return computed_.load(std::memory_order_relaxed); }
@@ -46,6 +50,7 @@ class CallControl {
  private:
   std::atomic<std::int64_t> worker_nanos_{0};
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> receiving_{false};
   std::atomic<bool> computed_{false};
   const std::atomic<bool>* aborted_;
   const absl::Time deadline_;

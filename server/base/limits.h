@@ -17,6 +17,7 @@ struct Limits {
   std::int64_t max_head_size = 512;
   std::int64_t max_width = 16384;
   std::int64_t max_tokens = 16384;
+  std::int64_t max_stream_tokens = 262'144;  // of AttendStream
   std::int64_t max_tensor_elements = std::int64_t{1} << 28;
   std::int64_t max_flops = 20'000'000'000'000;
   std::int64_t max_workspace_bytes = std::int64_t{4} << 30;
@@ -30,12 +31,15 @@ struct Limits {
   std::int64_t max_string_bytes = 128;
   std::int64_t max_receive_bytes = std::int64_t{128} << 20;
   std::int64_t max_response_bytes = std::int64_t{256} << 20;
+  std::int64_t max_stream_response_bytes = std::int64_t{4} << 30;
   std::int64_t max_metadata_bytes = 8192;
   std::int64_t max_layer_bytes = std::int64_t{1} << 30;  // of a file of layers
   std::int64_t max_concurrent_streams = 256;             // calls at once on one connection; more wait at the client
   std::int64_t max_calls = 1024;                         // at once
   std::int64_t max_call_milliseconds = 30'000;
   std::int64_t max_wait_milliseconds = 1000;
+  // That a stream's client neither sends what is awaited nor reads what is sent.
+  std::int64_t max_stream_idle_milliseconds = 60'000;
   std::int64_t max_memory_bytes = 0;                         // of all calls together; 0: no bound
   std::int64_t grpc_memory_bytes = std::int64_t{512} << 20;  // gRPC's buffers, of all connections together
   // Of a connection; 0: never.
@@ -53,6 +57,7 @@ struct Limits {
             {"max_head_size", max_head_size},
             {"max_width", max_width},
             {"max_tokens", max_tokens},
+            {"max_stream_tokens", max_stream_tokens},
             {"max_tensor_elements", max_tensor_elements},
             {"max_flops", max_flops},
             {"max_workspace_bytes", max_workspace_bytes},
@@ -65,12 +70,14 @@ struct Limits {
             {"max_string_bytes", max_string_bytes},
             {"max_receive_bytes", max_receive_bytes},
             {"max_response_bytes", max_response_bytes},
+            {"max_stream_response_bytes", max_stream_response_bytes},
             {"max_metadata_bytes", max_metadata_bytes},
             {"max_layer_bytes", max_layer_bytes},
             {"max_concurrent_streams", max_concurrent_streams},
             {"max_calls", max_calls},
             {"max_call_milliseconds", max_call_milliseconds},
             {"max_wait_milliseconds", max_wait_milliseconds},
+            {"max_stream_idle_milliseconds", max_stream_idle_milliseconds},
             {"max_memory_bytes", max_memory_bytes},
             {"grpc_memory_bytes", grpc_memory_bytes},
             {"max_connection_age_milliseconds", max_connection_age_milliseconds},

@@ -2,6 +2,7 @@
 #ifndef HEADLIGHT_SERVER_ENGINE_ATTENTION_H_
 #define HEADLIGHT_SERVER_ENGINE_ATTENTION_H_
 
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -10,6 +11,7 @@
 #include "server/engine/phased_work.h"
 #include "server/engine/prepare.h"
 #include "server/engine/sink.h"
+#include "server/engine/watch.h"
 #include "server/plan/planner.h"
 
 namespace headlight {
@@ -37,19 +39,25 @@ struct AttentionResult {
 // not be (see check_values.h), INTERNAL where a library fails.
 class AttentionWork final : public PhasedWork {
  public:
-  // `plan`, `account`, `matmuls`, the sinks and what `data` views outlive it. `accepted` is when waiting began.
+  // `plan`, `account`, `matmuls`, the sinks and what `data` views outlive it. `accepted` is when waiting began; `watch`: or null.
   AttentionWork(const ExecutionPlan& plan, const AttentionData& data, MemoryAccount& account, MatmulCache& matmuls,
-                std::vector<ScoreSink*> sinks, absl::Time accepted);
+                std::vector<ScoreSink*> sinks, absl::Time accepted, const Watch* watch = nullptr);
 
-  // After the work ended well.
-  AttentionResult TakeResult();
-  const OwnedTensor& output() const { return call_.output; }
+  // After the work ended well; what has room in `watch` is empty.
+  AttentionResult TakeResult() { return std::move(result_); }
+  // Of ProblemSpec::OutputShape; no data where it is not asked for, or was taken.
+  const TensorView& output() const { return output_; }
   ExecutionRecord Record() const;
 
  private:
   void Build() override;
 
+  // Places for what is asked for: in `watch`, or of its own.
+  void MakeRoom();
+
   CallState call_;
+  AttentionResult result_;
+  TensorView output_;
   Projection projection_;
   Packed packed_;
 };

@@ -8,6 +8,7 @@
 #include "server/base/tensor.h"
 #include "server/engine/data.h"
 #include "server/engine/sink.h"
+#include "server/engine/watch.h"
 #include "server/kernels/matmul.h"
 #include "server/masks/rules.h"
 #include "server/plan/planner.h"
@@ -47,6 +48,13 @@ struct CallState {
   MatmulCache& matmuls;
   std::vector<ScoreSink*> sinks;
   MaskRules rules;
+  const Watch* watch = nullptr;  // or none
+
+  // Whether all heads of some rows are done before the next rows begin: where rows of the output hold all heads, and
+  // somebody waits for the first. Otherwise one head after the other, whose keys and values stay in the cache.
+  bool RowsOutermost() const {
+    return watch != nullptr && spec().layout == HeadLayout::kTokenMajor && !spec().projection.has_value();
+  }
 
   // Set by the phases before attention: Q of any kind, turned when its tile is loaded.
   HeadsView query = {};
@@ -56,9 +64,8 @@ struct CallState {
 
   // What attention writes.
   std::vector<HeadsTarget> targets = {};
-  OwnedTensor output = {};        // as the answer carries it
-  OwnedTensor log_sum_exp = {};   // [B, Hq, Tq] float32, or empty
-  OwnedTensor head_outputs = {};  // [B, Hq, Tq, Dv], or empty
+  std::byte* output = nullptr;   // as the answer carries it, or null
+  float* log_sum_exp = nullptr;  // [B, Hq, Tq], or null
 
   // [B, Hq, Tq]: what turns scores into weights, kept where a sweep needs it.
   Buffer<RowNorm> norms = {};
@@ -82,6 +89,11 @@ struct CallState {
   const ProblemSpec& spec() const { return plan.spec; }
   const Dimensions& dims() const { return plan.spec.dims; }
 };
+
+// A tile of attention or of a sweep is done.
+inline void CountTile(const CallState& call) {
+  if (call.watch != nullptr) call.watch->tiles->done.fetch_add(1, std::memory_order_relaxed);
+}
 
 }  // namespace headlight
 

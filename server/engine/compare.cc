@@ -117,7 +117,7 @@ class Differences final : public Phase {
 // An element of a finished output, whatever its kind.
 Differences::Get OutputGetter(const ProblemSpec& spec, std::int64_t width, const AttentionWork& work) {
   return [&spec, width, &work](std::int64_t row, std::int64_t column) {
-    return static_cast<double>(ElementAsFloat(work.output().view(), OutputOffset(spec, row, column, width)));
+    return static_cast<double>(ElementAsFloat(work.output(), OutputOffset(spec, row, column, width)));
   };
 }
 

@@ -32,6 +32,7 @@ class Flash final : public Phase {
       if (absl::Status status = PassTile(block, {key, std::min(key + width, block.keys.end)}, tiles); !status.ok()) {
         return status;
       }
+      CountTile(call_);
     }
     if (end < block.keys.end) return true;
     const std::int64_t units = std::max<std::int64_t>(1, CeilDiv(block.keys.size(), tiles_per_unit_ * width));

@@ -41,6 +41,7 @@ class Naive final : public Phase {
       SoftmaxRows(block, {first, std::min(first + height, rows)}, tiles);
     } else if (step < 2 * spans + groups) {
       status = BlendSpan(block, SpanOf(block, step - spans - groups), tiles);
+      CountTile(call_);
     }
     if (!status.ok()) return status;
     const std::int64_t piece = step + 1 - (2 * spans + groups);

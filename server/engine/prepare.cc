@@ -284,8 +284,8 @@ void AddOutputProjection(CallState& call, Projection& projection, PhasedWork& wo
   const Dimensions& d = call.dims();
   auto linear = std::make_unique<Linear>(call.matmuls, call.plan.projection_blocks, call.spec().allow_non_finite);
   linear->Add({d.batch, d.query_tokens, d.query_heads * d.value_head_size, call.spec().projection->output_width,
-               projection.concat.data(), projection.output, call.data.layer.output_bias, call.output.kind,
-               reinterpret_cast<std::byte*>(call.output.bytes.data())});
+               projection.concat.data(), projection.output, call.data.layer.output_bias, call.spec().outputs.kind,
+               call.output});
   work.Add(std::move(linear));
 }
 

@@ -65,7 +65,7 @@ class ScoreSink {
   virtual void OnScores(const ScoreBlock& block) = 0;
   virtual void OnRowsDone(const RowsDone& done) = 0;
 
-  // Asked once, after Begin.
+  // Asked after Begin.
   virtual std::vector<Sweep> Sweeps() const { return {}; }
   virtual void OnSweep(std::size_t /*sweep*/, const ScoreBlock& /*block*/) {}
   virtual void OnSweepDone(std::size_t /*sweep*/) {}

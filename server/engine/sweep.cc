@@ -31,7 +31,7 @@ class Sweeps final : public Phase {
     const Item& item = items_[static_cast<std::size_t>(task)];
     const TileSize tile = call_.plan.tile;
     const std::int64_t across = CeilDiv(item.sweep.keys.size(), tile.keys);
-    const std::int64_t all = across * CeilDiv(item.sweep.rows.size(), tile.query_rows);
+    const std::int64_t all = TilesOf(call_, item.sweep);
     const std::int64_t end = std::min((step + 1) * tiles_per_unit_, all);
     Tiles tiles(call_, lane);
     for (std::int64_t i = step * tiles_per_unit_; i < end; ++i) {
@@ -45,6 +45,7 @@ class Sweeps final : public Phase {
       const Matrix<float> shown = tiles.scores();
       const Matrix<const float> values{shown.data, rows.size(), keys.size(), shown.stride};
       item.sink->OnSweep(item.index, {block.batch, item.sweep.head, rows, keys, values, call_.rules});
+      CountTile(call_);
     }
     if (end < all) return true;
     item.sink->OnSweepDone(item.index);
@@ -64,6 +65,10 @@ class Sweeps final : public Phase {
 };
 
 }  // namespace
+
+std::int64_t TilesOf(const CallState& call, const Sweep& sweep) {
+  return CeilDiv(sweep.keys.size(), call.plan.tile.keys) * CeilDiv(sweep.rows.size(), call.plan.tile.query_rows);
+}
 
 std::unique_ptr<Phase> MakeSweeps(CallState& call) { return std::make_unique<Sweeps>(call); }
 

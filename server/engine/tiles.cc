@@ -55,17 +55,19 @@ QueryBlock QueryBlockOf(const CallState& call, std::int64_t task) {
   const std::int64_t per_head = CeilDiv(d.query_tokens, height);
   QueryBlock block;
   block.heads_per_group = d.query_heads / d.key_value_heads;
-  const std::int64_t begin = task % per_head * height;
-  task /= per_head;
-  block.rows = {begin, std::min(begin + height, d.query_tokens)};
   const std::int64_t stacks = CeilDiv(block.heads_per_group, heads.group);
-  block.first_in_group = task % stacks * heads.group;
-  block.group = std::min(heads.group, block.heads_per_group - block.first_in_group);
-  task /= stacks;
   const std::int64_t side_by_side = CeilDiv(d.key_value_heads, heads.key_value_heads);
-  block.key_value_head = task % side_by_side * heads.key_value_heads;
+  const std::int64_t of_rows = stacks * side_by_side;  // blocks of the same rows
+  const std::int64_t within = task % (of_rows * per_head);
+  const std::int64_t begin = (call.RowsOutermost() ? within / of_rows : within % per_head) * height;
+  std::int64_t of_heads = call.RowsOutermost() ? within % of_rows : within / per_head;
+  block.rows = {begin, std::min(begin + height, d.query_tokens)};
+  block.first_in_group = of_heads % stacks * heads.group;
+  block.group = std::min(heads.group, block.heads_per_group - block.first_in_group);
+  of_heads /= stacks;
+  block.key_value_head = of_heads * heads.key_value_heads;
   block.key_value_heads = std::min(heads.key_value_heads, d.key_value_heads - block.key_value_head);
-  block.batch = task / side_by_side;
+  block.batch = task / (of_rows * per_head);
   // A window's first key is where tiles begin: at a multiple, so that few shapes and alignments occur.
   block.keys = call.rules.VisibleKeys(block.batch, block.rows);
   block.keys.begin = block.keys.begin / kTailKeys * kTailKeys;
@@ -410,7 +412,7 @@ absl::Status Tiles::FinishPart(const QueryBlock& block, const TilePart& part, Ra
   const std::int64_t first = (block.batch * d.query_heads + part.head) * d.query_tokens + block.rows.begin;
   for (std::int64_t r = piece.begin; r < piece.end; ++r) {
     const RowEnd end = EndOf(part.head, part.tile_row + r);
-    if (!call_.log_sum_exp.empty()) call_.log_sum_exp.floats()[first + r] = end.log_sum_exp;
+    if (call_.log_sum_exp != nullptr) call_.log_sum_exp[first + r] = end.log_sum_exp;
     if (!call_.norms.empty()) call_.norms.data()[first + r] = end.norm;
     norms_[part.tile_row + r] = end.norm;
     if (call_.targets.empty()) continue;
@@ -420,9 +422,10 @@ absl::Status Tiles::FinishPart(const QueryBlock& block, const TilePart& part, Ra
       return status;
     }
   }
+  const Range rows{block.rows.begin + piece.begin, block.rows.begin + piece.end};
+  if (call_.watch != nullptr) call_.watch->listener->OnRows(block.batch, part.head, rows);
   if (call_.sinks.empty()) return absl::OkStatus();
   const SinkTimer timer(lane_);
-  const Range rows{block.rows.begin + piece.begin, block.rows.begin + piece.end};
   const std::int64_t at = part.tile_row + piece.begin;
   for (ScoreSink* sink : call_.sinks) {
     if (!sink->Wants(block.batch, part.head, rows)) continue;

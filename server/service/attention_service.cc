@@ -10,6 +10,7 @@
 #include "server/service/calls.h"
 #include "server/service/encode.h"
 #include "server/service/merge_call.h"
+#include "server/service/stream_reactor.h"
 
 namespace headlight {
 AttentionService::AttentionService(Shared& shared, const Door& door) : shared_(shared), door_(door) {
@@ -21,6 +22,11 @@ AttentionService::AttentionService(Shared& shared, const Door& door) : shared_(s
 grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
                                                    const v1::AttendRequest* request, v1::AttendResponse* response) {
   return StartCall<AttendCall>({shared_, door_, Method::kAttend, context}, *request, response);
+}
+
+grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse>* AttentionService::AttendStream(
+    grpc::CallbackServerContext* context) {
+  return StartStream({shared_, door_, Method::kAttendStream, context});
 }
 
 grpc::ServerUnaryReactor* AttentionService::PlanAttention(grpc::CallbackServerContext* context,

@@ -19,6 +19,8 @@ class AttentionService final : public v1::AttentionService::CallbackService {
 
   grpc::ServerUnaryReactor* Attend(grpc::CallbackServerContext* context, const v1::AttendRequest* request,
                                    v1::AttendResponse* response) override;
+  grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse>* AttendStream(
+      grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* PlanAttention(grpc::CallbackServerContext* context, const v1::PlanAttentionRequest* request,
                                           v1::PlanAttentionResponse* response) override;
   grpc::ServerUnaryReactor* CompareAlgorithms(grpc::CallbackServerContext* context,

@@ -38,13 +38,18 @@ CallWatch::CallWatch(const Arrival& arrival, const google::protobuf::Message& re
 
 // A failure is its trailers alone: gRPC's clients never try a call again of which they have seen headers (gRFC A6).
 void CallWatch::AddMetadata(const absl::Status& status) const {
-  if (status.ok()) return context_->AddInitialMetadata("x-request-id", request_id_);
-  context_->AddTrailingMetadata("x-request-id", request_id_);
+  if (status.ok() && !greeted_) return context_->AddInitialMetadata("x-request-id", request_id_);
+  if (!greeted_) context_->AddTrailingMetadata("x-request-id", request_id_);
   // What gRPC's own retries go by; RetryInfo says the same to people.
   const double retry_after = DetailsOf(status).retry_after_seconds;
   if (retry_after > 0) {
     context_->AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(static_cast<int>(retry_after * 1000)));
   }
+}
+
+void CallWatch::Greet() {
+  context_->AddInitialMetadata("x-request-id", request_id_);
+  greeted_ = true;
 }
 
 void CallWatch::Finish(const absl::Status& status, absl::FunctionRef<void(CallRecord*)> describe) {

@@ -44,6 +44,9 @@ class CallWatch {
 
   const std::string& request_id() const { return request_id_; }
 
+  // Before the first message of a stream: adds to the answer's metadata what Finish otherwise adds at the end.
+  void Greet();
+
   // Just before the reactor's own Finish: adds to the answer's metadata what a caller needs of it. `describe` adds what
   // is known of what was computed.
   void Finish(const absl::Status& status, absl::FunctionRef<void(CallRecord*)> describe);
@@ -58,6 +61,7 @@ class CallWatch {
   const google::protobuf::Message& response_;
   const absl::Time began_ = absl::Now();
   std::string request_id_, traceparent_;
+  bool greeted_ = false;
 };
 
 // What f returns, or what it throws as a status.

@@ -78,6 +78,16 @@ void EncodeHeads(const Dimensions& dims, Message* message) {
 
 }  // namespace
 
+v1::TensorKind EncodeKind(TensorKind kind) {
+  switch (kind) {
+    case TensorKind::kF32: return v1::TENSOR_KIND_F32;
+    case TensorKind::kF16: return v1::TENSOR_KIND_F16;
+    case TensorKind::kBF16: return v1::TENSOR_KIND_BF16;
+    case TensorKind::kBool: return v1::TENSOR_KIND_BOOL;
+  }
+  return v1::TENSOR_KIND_UNSPECIFIED;
+}
+
 void EncodeTensor(OwnedTensor&& tensor, v1::Tensor* message) {
   message->mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
   switch (tensor.kind) {
@@ -132,7 +142,7 @@ void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v
   message->set_score_grid_bytes(static_cast<std::uint64_t>(plan.score_grid_bytes));
 }
 
-void EncodeAttend(const ExecutionPlan& plan, AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
+void EncodeAttend(AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
                   v1::AttendResponse* message) {
   AttentionResult result = work.TakeResult();
   if (!result.output.empty()) EncodeTensor(std::move(result.output), message->mutable_output());
@@ -141,7 +151,6 @@ void EncodeAttend(const ExecutionPlan& plan, AttentionWork& work, std::vector<st
   for (const std::unique_ptr<MapSink>& sink : sinks) {
     for (MapResult& map : sink->TakeResults()) EncodeMap(std::move(map), message->add_maps());
   }
-  EncodeExecution(plan, work.Record(), message->mutable_execution());
 }
 
 void EncodeStatistics(const std::vector<HeadStatistics>& statistics,

@@ -14,14 +14,16 @@
 
 namespace headlight {
 
+v1::TensorKind EncodeKind(TensorKind kind);
+
 // Takes the bytes out of `tensor`.
 void EncodeTensor(OwnedTensor&& tensor, v1::Tensor* message);
 
 // What ran, under the plan's conventions.
 void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v1::Execution* message);
 
-// Moves the results out of work and sinks. Statistics and verification are set by those who have them.
-void EncodeAttend(const ExecutionPlan& plan, AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
+// Moves the results out of work and sinks. Statistics and execution are set by those who have them.
+void EncodeAttend(AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
                   v1::AttendResponse* message);
 void EncodeStatistics(const std::vector<HeadStatistics>& statistics,
                       google::protobuf::RepeatedPtrField<v1::HeadStatistics>* messages);

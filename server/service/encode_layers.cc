@@ -15,16 +15,6 @@ v1::LayerOrigin OriginOf(LayerOrigin origin) {
   return v1::LAYER_ORIGIN_UNSPECIFIED;
 }
 
-v1::TensorKind KindOf(TensorKind kind) {
-  switch (kind) {
-    case TensorKind::kF32: return v1::TENSOR_KIND_F32;
-    case TensorKind::kF16: return v1::TENSOR_KIND_F16;
-    case TensorKind::kBF16: return v1::TENSOR_KIND_BF16;
-    case TensorKind::kBool: return v1::TENSOR_KIND_BOOL;
-  }
-  return v1::TENSOR_KIND_UNSPECIFIED;
-}
-
 }  // namespace
 
 void EncodeLayer(const Layer& layer, v1::LayerInfo* message) {
@@ -42,7 +32,7 @@ void EncodeLayer(const Layer& layer, v1::LayerInfo* message) {
     message->set_head_size(static_cast<std::uint32_t>(m.query.shape[1] / layer.query_heads()));
     message->set_value_head_size(static_cast<std::uint32_t>(m.value.shape[1] / layer.key_value_heads()));
   }
-  message->set_stored_kind(KindOf(facts.stored_kind));
+  message->set_stored_kind(EncodeKind(facts.stored_kind));
   message->set_bytes(static_cast<std::uint64_t>(layer.bytes()));
   for (const auto& [field, tensor] : facts.tensors) (*message->mutable_tensors())[field] = tensor;
   message->set_origin(OriginOf(facts.origin));

@@ -157,6 +157,10 @@ void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--max-wait-seconds", options.max_wait_seconds, "new calls predicted to wait longer are refused")
       ->envname("HEADLIGHT_MAX_WAIT_SECONDS")
       ->check(Between(0.001, 1e6));
+  app.add_option("--max-stream-idle", options.max_stream_idle_seconds,
+                 "seconds that the client of a stream may neither send nor read")
+      ->envname("HEADLIGHT_MAX_STREAM_IDLE")
+      ->check(Between(0.1, 86400));
   app.add_option("--max-calls", options.limits.max_calls, "calls admitted at once")
       ->envname("HEADLIGHT_MAX_CALLS")
       ->check(CLI::Range(1, 1'000'000));
@@ -218,6 +222,9 @@ void AddFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--max-response-bytes", options.limits.max_response_bytes, "largest answer message")
       ->envname("HEADLIGHT_MAX_RESPONSE_BYTES")
       ->check(CLI::Range(1, 2147483647));
+  app.add_option("--max-stream-response-bytes", options.limits.max_stream_response_bytes, "largest answer of a stream")
+      ->envname("HEADLIGHT_MAX_STREAM_RESPONSE_BYTES")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 50));
   AddAdmissionFlags(options, app);
   app.add_option("--drain-delay", options.drain_delay_seconds, "seconds of serving on, not ready, after SIGTERM")
       ->envname("HEADLIGHT_DRAIN_DELAY")

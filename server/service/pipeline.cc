@@ -42,21 +42,33 @@ Limits PlanningLimits(Limits limits) {
 
 }  // namespace
 
+Limits StreamLimits(Limits limits) {
+  limits.max_tokens = limits.max_stream_tokens;
+  limits.max_response_bytes = limits.max_stream_response_bytes;
+  return limits;
+}
+
 absl::Status AttendCall::Accept(const Request& request, absl::Time deadline) {
   const CallTerms terms{static_cast<std::int64_t>(request.ByteSizeLong()), request.priority(), deadline};
   return Accept(Decode(request, shared_.layers), terms);
 }
 
 absl::Status AttendCall::Accept(const DecodedCall& decoded, const CallTerms& terms) {
+  if (absl::Status admitted = Admit(decoded, terms, shared_.limits); !admitted.ok()) return admitted;
+  MakeWork(ticket_->accepted(), nullptr);
+  return absl::OkStatus();
+}
+
+absl::Status AttendCall::Admit(const DecodedCall& decoded, const CallTerms& terms, const Limits& limits) {
   layer_ = decoded.layer;
-  absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded.request, shared_.limits);
+  absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded.request, limits);
   if (!spec.ok()) return spec.status();
-  absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), shared_.limits, ThisProcessor());
+  absl::StatusOr<ExecutionPlan> plan = MakePlan(*std::move(spec), limits, ThisProcessor());
   if (!plan.ok()) return plan.status();
   plan_ = *std::move(plan);
   data_ = decoded.data;
   if (plan_->spec.outputs.verify_rows > 0) {
-    const absl::StatusOr<ReferencePlan> rows = PlanVerification(plan_->spec, shared_.limits);
+    const absl::StatusOr<ReferencePlan> rows = PlanVerification(plan_->spec, limits);
     if (!rows.ok()) return rows.status();
     verified_rows_ = *rows;
   }
@@ -65,20 +77,18 @@ absl::Status AttendCall::Accept(const DecodedCall& decoded, const CallTerms& ter
   absl::StatusOr<Ticket> ticket = shared_.admission.Admit(cost_, PriorityOf(terms.priority), terms.deadline);
   if (!ticket.ok()) return ticket.status();
   ticket_ = *std::move(ticket);
-  MakeWork();
   decode_seconds_ = absl::ToDoubleSeconds(absl::Now() - terms.began);
   return absl::OkStatus();
 }
 
-void AttendCall::MakeWork() {
+void AttendCall::MakeWork(absl::Time accepted, const Watch* watch) {
   const OutputSpec& outputs = plan_->spec.outputs;
   sinks_ = MakeMapSinks(plan_->spec);
   std::vector<ScoreSink*> sinks;
   for (const auto& sink : sinks_) sinks.push_back(sink.get());
   if (outputs.head_statistics) sinks.push_back(&statistics_.emplace(plan_->spec));
   MemoryAccount& account = ticket_->account();
-  attention_ =
-      std::make_unique<AttentionWork>(*plan_, data_, account, shared_.matmuls, std::move(sinks), ticket_->accepted());
+  attention_ = std::make_unique<AttentionWork>(*plan_, data_, account, shared_.matmuls, std::move(sinks), accepted, watch);
   std::vector<PhasedWork*> order{attention_.get()};
   if (outputs.verify_rows > 0) {
     verification_ = std::make_unique<VerificationWork>(*attention_, *plan_, verified_rows_, data_, account);
@@ -91,14 +101,21 @@ void AttendCall::Compute(ComputePool::Done done) { shared_.pool.Run(control(), w
 
 void AttendCall::Encode(Response* response) {
   const absl::Time began = absl::Now();
-  EncodeAttend(*plan_, *attention_, sinks_, response);
+  EncodeAttend(*attention_, sinks_, response);
   if (statistics_.has_value()) EncodeStatistics(statistics_->results(), response->mutable_head_statistics());
-  if (verification_ != nullptr) {
-    EncodeVerification(verified_rows_.rows, verification_->difference(),
-                       response->mutable_execution()->mutable_verification());
-  }
+  EncodeRun(response->mutable_execution());
+  Record(MapBytes(*response), began);
+}
+
+void AttendCall::EncodeRun(v1::Execution* message) const {
+  EncodeExecution(*plan_, attention_->Record(), message);
+  if (verification_ == nullptr) return;
+  EncodeVerification(verified_rows_.rows, verification_->difference(), message->mutable_verification());
+}
+
+void AttendCall::Record(std::int64_t weight_map_bytes, absl::Time began) {
   AttendRecord record = RecordOf(*plan_, attention_->Record());
-  record.weight_map_bytes = MapBytes(*response);
+  record.weight_map_bytes = weight_map_bytes;
   record.seconds[Stage::kDecode] = decode_seconds_;
   encode_seconds_ = absl::ToDoubleSeconds(absl::Now() - began);
   record.seconds[Stage::kEncode] = encode_seconds_;
@@ -117,9 +134,10 @@ void AttendCall::Describe(CallRecord* record) const {
 
 absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& request,
                       v1::PlanAttentionResponse* response) {
+  const Limits limits = request.streamed() ? StreamLimits(shared.limits) : shared.limits;
   const ProblemRequest decoded = Decode(request, shared.layers).request;
-  const absl::Status within = CheckProblem(decoded, shared.limits).status();
-  absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded, PlanningLimits(shared.limits));
+  const absl::Status within = CheckProblem(decoded, limits).status();
+  absl::StatusOr<ProblemSpec> spec = CheckProblem(decoded, PlanningLimits(limits));
   std::vector<Violation> exceeded = DetailsOf(within).violations;
   if (!spec.ok() && DetailsOf(within).reason == ErrorReason::kRequestTooExpensive) {
     EncodeExceeded(exceeded, response);
@@ -131,10 +149,10 @@ absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& requ
   const ExecutionPlan naive = DraftPlan(*spec, ThisProcessor());
   spec->algorithm = Algorithm::kFlash;
   const ExecutionPlan flash = DraftPlan(*spec, ThisProcessor());
-  for (Violation& violation : ExceededLimits(plan, shared.limits)) exceeded.push_back(std::move(violation));
+  for (Violation& violation : ExceededLimits(plan, limits)) exceeded.push_back(std::move(violation));
   std::int64_t verified_flops = 0;
   if (spec->outputs.verify_rows > 0) {
-    const auto rows = PlanVerification(*spec, shared.limits);
+    const auto rows = PlanVerification(*spec, limits);
     if (rows.ok()) verified_flops = rows->flops;
     if (!rows.ok()) exceeded.push_back(DetailsOf(rows.status()).violations.front());
   }

@@ -55,6 +55,9 @@ struct CallTerms {
 // Floating-point operations of a call of this cost that workers have done, by the time they spent.
 double FlopsDone(const Shared& shared, const CallCost& cost, const CallControl& control);
 
+// Limits of AttendStream: as of the unary calls, but for tokens and the answer.
+Limits StreamLimits(Limits limits);
+
 // One Attend. Accept and Compute on the thread that brought the request, Encode on the worker that calls `done`.
 // Request and response outlive it.
 class AttendCall {
@@ -81,15 +84,20 @@ class AttendCall {
   // What is known of it now: shape, algorithm, times of stages. Not while it computes.
   void Describe(CallRecord* record) const;
 
- private:
+ protected:
+  // Check, plan, admit: all that needs no data.
+  absl::Status Admit(const DecodedCall& decoded, const CallTerms& terms, const Limits& limits);
+  // The work's parts, from what plan_, ticket_ and data_ hold. `accepted` is when waiting began; `watch`: or null.
+  void MakeWork(absl::Time accepted, const Watch* watch);
+  // Encode's parts: what ran, and what is learned of it. `began`: encoding.
+  void EncodeRun(v1::Execution* message) const;
+  void Record(std::int64_t weight_map_bytes, absl::Time began);
+
   Shared& shared_;
   CallCost cost_;
   double decode_seconds_ = 0, encode_seconds_ = 0;
   std::optional<ExecutionPlan> plan_;
   std::optional<Ticket> ticket_;
-  // The work's parts, from what plan_, ticket_ and data_ hold.
-  void MakeWork();
-
   std::vector<std::unique_ptr<MapSink>> sinks_;
   std::optional<StatisticsSink> statistics_;
   std::shared_ptr<const Layer> layer_;  // that data_ points into
@@ -100,7 +108,8 @@ class AttendCall {
   std::unique_ptr<Sequence> work_;
 };
 
-// The corridor stopped before the ticket: what a call would compute and take. Errors: those of CheckProblem.
+// The corridor stopped before the ticket: what a call would compute and take, within the limits of Attend, or of
+// AttendStream where the request says so. Errors: those of CheckProblem.
 absl::Status PlanCall(const Shared& shared, const v1::PlanAttentionRequest& request,
                       v1::PlanAttentionResponse* response);
 

@@ -424,6 +424,7 @@ ServerOptions Resolved(ServerOptions options) {
   const auto milliseconds = [](double seconds) { return static_cast<std::int64_t>(std::ceil(seconds * 1000)); };
   limits.max_call_milliseconds = milliseconds(options.max_call_seconds);
   limits.max_wait_milliseconds = milliseconds(options.max_wait_seconds);
+  limits.max_stream_idle_milliseconds = milliseconds(options.max_stream_idle_seconds);
   limits.max_connection_age_milliseconds = milliseconds(transport.max_connection_age_seconds);
   limits.max_connection_age_grace_milliseconds = milliseconds(*grace);
   limits.max_connection_idle_milliseconds = milliseconds(transport.max_connection_idle_seconds);

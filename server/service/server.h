@@ -25,6 +25,7 @@ struct ServerOptions {
   double drain_timeout_seconds = 0;  // what is not done then is cut off; 0: max_call_seconds + 5
   double max_call_seconds = 30;      // of computing; calls that are predicted to take longer are refused
   double max_wait_seconds = 1;       // predicted; beyond it new calls are refused
+  double max_stream_idle_seconds = 60;
   std::string log_level = "info";
   int log_calls_per_second = 100;  // lines of calls that ended well, and as many of others; 0: none
   Limits limits;                   // of which the seconds above and an open memory budget are filled in at the start

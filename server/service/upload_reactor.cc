@@ -4,13 +4,12 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/service/upload_call.h"
 
 namespace headlight {
 namespace {
-
-constexpr absl::Duration kMostIdle = absl::Seconds(60);
 
 UploadOutcome OutcomeOf(const absl::Status& status, bool known) {
   switch (status.code()) {
@@ -27,6 +26,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
       : shared_(arrival.shared),
         context_(arrival.context),
         deadline_(DeadlineOf(*arrival.context)),
+        most_idle_(absl::Milliseconds(arrival.shared.limits.max_stream_idle_milliseconds)),
         response_(response),
         watch_(arrival, v1::UploadLayerRequest::default_instance(), *response),
         call_(arrival.shared) {
@@ -38,7 +38,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
     if (!may.ok()) return End(may);
     {
       const absl::MutexLock lock(&mutex_);
-      LookAfter(kMostIdle);
+      LookAfter(most_idle_);
     }
     StartRead(&message_);
   }
@@ -139,9 +139,10 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
       const absl::MutexLock lock(&mutex_);
       if (state_ != State::kReceiving) return;
       const absl::Duration idle = absl::Now() - last_read_;
-      if (idle < kMostIdle) return LookAfter(kMostIdle - idle);
+      if (idle < most_idle_) return LookAfter(most_idle_ - idle);
     }
-    End(absl::DeadlineExceededError("no message of the upload came for 60 s"));
+    End(absl::DeadlineExceededError(
+        absl::StrCat("no message of the upload came for ", absl::FormatDuration(most_idle_))));
   }
 
   void StopLooking() {
@@ -164,6 +165,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
   Shared& shared_;
   grpc::CallbackServerContext* context_;  // lives until OnDone
   const absl::Time deadline_;
+  const absl::Duration most_idle_;
   v1::UploadLayerResponse* response_;
   CallWatch watch_;
   UploadCall call_;

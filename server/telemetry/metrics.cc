@@ -108,7 +108,9 @@ Series OfCalls() {
   Series series;
   for (int i = 0; i < kMethods; ++i) {
     const auto method = static_cast<Method>(i);
-    series.push_back({{"grpc_type", method == Method::kUploadLayer ? "client_stream" : "unary"},
+    series.push_back({{"grpc_type", method == Method::kUploadLayer    ? "client_stream"
+                                    : method == Method::kAttendStream ? "bidi_stream"
+                                                                      : "unary"},
                       {"grpc_service", std::string(ServiceOf(method))},
                       {"grpc_method", std::string(NameOf(method))}});
   }

@@ -26,6 +26,7 @@ namespace headlight {
 // Label values that this room owns.
 enum class Method : std::uint8_t {
   kAttend,
+  kAttendStream,
   kPlanAttention,
   kCompareAlgorithms,
   kMergePartials,
@@ -42,13 +43,13 @@ enum class Method : std::uint8_t {
   kTraceStack,
   kModelInfer,
 };
-inline constexpr int kMethods = 16;
+inline constexpr int kMethods = 17;
 // As in the contract.
 constexpr absl::string_view NameOf(Method method) {
   constexpr std::array<absl::string_view, kMethods> kNames = {
-      "Attend",      "PlanAttention",   "CompareAlgorithms", "MergePartials", "GetDemo",     "GetServerInfo",
-      "UploadLayer", "PruneLayer",      "ListLayers",        "GetLayer",      "DeleteLayer", "AnalyzeHeads",
-      "AblateHeads", "AnalyzeCircuits", "TraceStack",        "ModelInfer"};
+      "Attend",        "AttendStream", "PlanAttention",   "CompareAlgorithms", "MergePartials", "GetDemo",
+      "GetServerInfo", "UploadLayer",  "PruneLayer",      "ListLayers",        "GetLayer",      "DeleteLayer",
+      "AnalyzeHeads",  "AblateHeads",  "AnalyzeCircuits", "TraceStack",        "ModelInfer"};
   return kNames[static_cast<std::size_t>(method)];
 }
 constexpr absl::string_view ServiceOf(Method method) {

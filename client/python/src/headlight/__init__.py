@@ -40,6 +40,7 @@ from headlight.requests import (
     top_keys,
     weight_maps,
 )
+from headlight.streaming import Progress
 from headlight.tensors import Spec, to_array, to_spec, to_tensor
 
 __version__ = "0.1.0"
@@ -64,6 +65,7 @@ __all__ = [
     "NotFoundError",
     "Options",
     "PermissionDeniedError",
+    "Progress",
     "ResourceExhaustedError",
     "SeededEmbeddings",
     "SeededWeights",

@@ -15,6 +15,7 @@ from headlight.channel import DEFAULT_ADDRESS, Attempts, Options, check_address
 from headlight.errors import HeadlightError, closed_error, error_of
 from headlight.merging import Partial, merge_request
 from headlight.requests import Embeddings, Layer, QueryKeyValue, SelfAttention, fill_request, plan_request
+from headlight.streaming import Assembly, Watch, messages_of, needs_stream, watching
 from headlight.tensors import ArrayLike, Spec
 from headlight.v1 import attention_service_pb2 as attention_pb
 from headlight.v1 import layer_service_pb2 as layer_pb
@@ -97,6 +98,22 @@ class AsyncClient:
                 raise closed_error() from cause
             raise
 
+    async def _attend(
+        self, request: attention_pb.AttendRequest, stream: bool | None, progress: Watch, deadline: float | None
+    ) -> attention_pb.AttendResponse:
+        """In one message or, where asked for or needed, in chunks."""
+        if not (needs_stream(request) if stream is None else stream):
+            return await self.call(self.attention.Attend, request, deadline=deadline)
+
+        async def streamed(asked: attention_pb.AttendRequest, **terms: Any) -> attention_pb.AttendResponse:
+            with watching(progress) as watch:
+                assembly = Assembly(watch)
+                async for message in self.attention.AttendStream(messages_of(asked, watch), **terms):
+                    assembly.take(message)
+            return assembly.answer()
+
+        return await self.call(streamed, request, deadline=deadline)
+
     async def attend(
         self,
         query: ArrayLike,
@@ -105,15 +122,21 @@ class AsyncClient:
         *,
         part: tuple[int, int, int] | None = None,
         tokens: str | Iterable[str] = (),
+        stream: bool | None = None,
+        progress: Watch = None,
         deadline: float | None = None,
         **options: Unpack[AttendKeywords],
     ) -> Attention:
         """Attention of Q, K and V: [B, H, T, D], [B, T, H x D] or [T, H x D]. `tokens` label the rows.
 
         `part`: (begin, end, total) where keys and values are begin .. end - 1 of a whole of `total`, for merge_partials().
+
+        `stream`: whether the tensors go in chunks; None: where one message does not carry them. `progress` of a streamed
+        call: a function that is given each headlight.Progress; None: a bar, where a person looks on and tqdm is installed.
         """
-        request = fill_request(attention_pb.AttendRequest(), QueryKeyValue(query, key, value, part), options, tokens)
-        return label(answer_of(await self.call(self.attention.Attend, request, deadline=deadline)), request)
+        request = attention_pb.AttendRequest()
+        fill_request(request, QueryKeyValue(query, key, value, part), options, tokens)
+        return label(answer_of(await self._attend(request, stream, progress, deadline)), request)
 
     async def attend_embeddings(
         self,
@@ -122,12 +145,18 @@ class AsyncClient:
         *,
         context: ArrayLike | None = None,
         tokens: str | Iterable[str] = (),
+        stream: bool | None = None,
+        progress: Watch = None,
         deadline: float | None = None,
         **options: Unpack[AttendKeywords],
     ) -> Attention:
-        """Attention of embeddings [T, E] or [B, T, E] through a layer: a name, LayerWeights or SeededWeights."""
-        request = fill_request(attention_pb.AttendRequest(), SelfAttention(embeddings, layer, context), options, tokens)
-        return label(answer_of(await self.call(self.attention.Attend, request, deadline=deadline)), request)
+        """Attention of embeddings [T, E] or [B, T, E] through a layer: a name, LayerWeights or SeededWeights.
+
+        `stream` and `progress` as of attend().
+        """
+        request = attention_pb.AttendRequest()
+        fill_request(request, SelfAttention(embeddings, layer, context), options, tokens)
+        return label(answer_of(await self._attend(request, stream, progress, deadline)), request)
 
     async def plan(
         self,
@@ -141,6 +170,7 @@ class AsyncClient:
     ) -> Answer:
         """What attend() would compute and take, by shapes alone. What is beyond a limit stands in `violations`."""
         request = plan_request(QueryKeyValue(query, key, value, part), options)
+        request.streamed = needs_stream(request)
         return answer_of(await self.call(self.attention.PlanAttention, request, deadline=deadline))
 
     async def plan_embeddings(
@@ -154,6 +184,7 @@ class AsyncClient:
     ) -> Answer:
         """What attend_embeddings() would compute and take."""
         request = plan_request(SelfAttention(embeddings, layer, context), options)
+        request.streamed = needs_stream(request)
         return answer_of(await self.call(self.attention.PlanAttention, request, deadline=deadline))
 
     async def compare(

@@ -17,6 +17,25 @@ DESCRIPTOR: _descriptor.FileDescriptor
 PRIORITY_BATCH: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_UNSPECIFIED: Priority
+STREAMED_TENSOR_CONTEXT: StreamedTensor
+STREAMED_TENSOR_EMBEDDINGS: StreamedTensor
+STREAMED_TENSOR_HEAD_OUTPUTS: StreamedTensor
+STREAMED_TENSOR_KEY: StreamedTensor
+STREAMED_TENSOR_LAYER_KEY: StreamedTensor
+STREAMED_TENSOR_LAYER_KEY_BIAS: StreamedTensor
+STREAMED_TENSOR_LAYER_OUTPUT: StreamedTensor
+STREAMED_TENSOR_LAYER_OUTPUT_BIAS: StreamedTensor
+STREAMED_TENSOR_LAYER_QUERY: StreamedTensor
+STREAMED_TENSOR_LAYER_QUERY_BIAS: StreamedTensor
+STREAMED_TENSOR_LAYER_VALUE: StreamedTensor
+STREAMED_TENSOR_LAYER_VALUE_BIAS: StreamedTensor
+STREAMED_TENSOR_LEARNED_TABLE: StreamedTensor
+STREAMED_TENSOR_LOG_SUM_EXP: StreamedTensor
+STREAMED_TENSOR_MASK: StreamedTensor
+STREAMED_TENSOR_OUTPUT: StreamedTensor
+STREAMED_TENSOR_QUERY: StreamedTensor
+STREAMED_TENSOR_UNSPECIFIED: StreamedTensor
+STREAMED_TENSOR_VALUE: StreamedTensor
 
 class AttendRequest(_message.Message):
     __slots__ = ["options", "outputs", "priority", "query_key_value", "self_attention", "tokens"]
@@ -49,6 +68,72 @@ class AttendResponse(_message.Message):
     maps: _containers.RepeatedCompositeFieldContainer[_outputs_pb2.WeightMap]
     output: _tensor_pb2.Tensor
     def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., maps: _Optional[_Iterable[_Union[_outputs_pb2.WeightMap, _Mapping]]] = ..., log_sum_exp: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., head_outputs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., head_statistics: _Optional[_Iterable[_Union[_outputs_pb2.HeadStatistics, _Mapping]]] = ..., execution: _Optional[_Union[_outputs_pb2.Execution, _Mapping]] = ...) -> None: ...
+
+class AttendStreamAcceptance(_message.Message):
+    __slots__ = ["head_statistics", "inputs", "maps", "plan", "results"]
+    HEAD_STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    MAPS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    head_statistics: int
+    inputs: _containers.RepeatedCompositeFieldContainer[StreamedTensorSpec]
+    maps: int
+    plan: PlanAttentionResponse
+    results: _containers.RepeatedCompositeFieldContainer[StreamedTensorSpec]
+    def __init__(self, plan: _Optional[_Union[PlanAttentionResponse, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[StreamedTensorSpec, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[StreamedTensorSpec, _Mapping]]] = ..., maps: _Optional[int] = ..., head_statistics: _Optional[int] = ...) -> None: ...
+
+class AttendStreamCommit(_message.Message):
+    __slots__ = []
+    def __init__(self) -> None: ...
+
+class AttendStreamEnd(_message.Message):
+    __slots__ = ["execution"]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    execution: _outputs_pb2.Execution
+    def __init__(self, execution: _Optional[_Union[_outputs_pb2.Execution, _Mapping]] = ...) -> None: ...
+
+class AttendStreamHeader(_message.Message):
+    __slots__ = ["call", "tokens"]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    call: PlanAttentionRequest
+    tokens: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, call: _Optional[_Union[PlanAttentionRequest, _Mapping]] = ..., tokens: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AttendStreamProgress(_message.Message):
+    __slots__ = ["all_tiles", "done_tiles"]
+    ALL_TILES_FIELD_NUMBER: _ClassVar[int]
+    DONE_TILES_FIELD_NUMBER: _ClassVar[int]
+    all_tiles: int
+    done_tiles: int
+    def __init__(self, done_tiles: _Optional[int] = ..., all_tiles: _Optional[int] = ...) -> None: ...
+
+class AttendStreamRequest(_message.Message):
+    __slots__ = ["chunk", "commit", "header"]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    chunk: TensorChunk
+    commit: AttendStreamCommit
+    header: AttendStreamHeader
+    def __init__(self, header: _Optional[_Union[AttendStreamHeader, _Mapping]] = ..., chunk: _Optional[_Union[TensorChunk, _Mapping]] = ..., commit: _Optional[_Union[AttendStreamCommit, _Mapping]] = ...) -> None: ...
+
+class AttendStreamResponse(_message.Message):
+    __slots__ = ["acceptance", "chunk", "end", "head_statistics", "map", "progress"]
+    ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    HEAD_STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    MAP_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    acceptance: AttendStreamAcceptance
+    chunk: TensorChunk
+    end: AttendStreamEnd
+    head_statistics: HeadStatisticsBlock
+    map: WeightMapBlock
+    progress: AttendStreamProgress
+    def __init__(self, acceptance: _Optional[_Union[AttendStreamAcceptance, _Mapping]] = ..., chunk: _Optional[_Union[TensorChunk, _Mapping]] = ..., map: _Optional[_Union[WeightMapBlock, _Mapping]] = ..., head_statistics: _Optional[_Union[HeadStatisticsBlock, _Mapping]] = ..., progress: _Optional[_Union[AttendStreamProgress, _Mapping]] = ..., end: _Optional[_Union[AttendStreamEnd, _Mapping]] = ...) -> None: ...
 
 class CompareAlgorithmsRequest(_message.Message):
     __slots__ = ["options", "outputs", "priority", "query_key_value", "self_attention", "tokens"]
@@ -138,6 +223,12 @@ class GetServerInfoResponse(_message.Message):
     threads: int
     version: str
     def __init__(self, version: _Optional[str] = ..., cpu_target: _Optional[str] = ..., available_cpu_targets: _Optional[_Iterable[str]] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., threads: _Optional[int] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., layers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HeadStatisticsBlock(_message.Message):
+    __slots__ = ["heads"]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    heads: _containers.RepeatedCompositeFieldContainer[_outputs_pb2.HeadStatistics]
+    def __init__(self, heads: _Optional[_Iterable[_Union[_outputs_pb2.HeadStatistics, _Mapping]]] = ...) -> None: ...
 
 class KeyRange(_message.Message):
     __slots__ = ["begin", "end", "total_keys"]
@@ -232,7 +323,7 @@ class PartialAttention(_message.Message):
     def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., log_sum_exp: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class PlanAttentionRequest(_message.Message):
-    __slots__ = ["learned_table", "mask_tensor", "options", "outputs", "priority", "query_key_value", "self_attention"]
+    __slots__ = ["learned_table", "mask_tensor", "options", "outputs", "priority", "query_key_value", "self_attention", "streamed"]
     LEARNED_TABLE_FIELD_NUMBER: _ClassVar[int]
     MASK_TENSOR_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -240,6 +331,7 @@ class PlanAttentionRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     QUERY_KEY_VALUE_FIELD_NUMBER: _ClassVar[int]
     SELF_ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_FIELD_NUMBER: _ClassVar[int]
     learned_table: _tensor_pb2.TensorSpec
     mask_tensor: _tensor_pb2.TensorSpec
     options: _options_pb2.AttentionOptions
@@ -247,7 +339,8 @@ class PlanAttentionRequest(_message.Message):
     priority: Priority
     query_key_value: QueryKeyValueSpec
     self_attention: SelfAttentionSpec
-    def __init__(self, self_attention: _Optional[_Union[SelfAttentionSpec, _Mapping]] = ..., query_key_value: _Optional[_Union[QueryKeyValueSpec, _Mapping]] = ..., options: _Optional[_Union[_options_pb2.AttentionOptions, _Mapping]] = ..., outputs: _Optional[_Union[_outputs_pb2.OutputSelection, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., mask_tensor: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., learned_table: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ...) -> None: ...
+    streamed: bool
+    def __init__(self, self_attention: _Optional[_Union[SelfAttentionSpec, _Mapping]] = ..., query_key_value: _Optional[_Union[QueryKeyValueSpec, _Mapping]] = ..., options: _Optional[_Union[_options_pb2.AttentionOptions, _Mapping]] = ..., outputs: _Optional[_Union[_outputs_pb2.OutputSelection, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., mask_tensor: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., learned_table: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., streamed: bool = ...) -> None: ...
 
 class PlanAttentionResponse(_message.Message):
     __slots__ = ["admission", "algorithm", "flash_bytes", "flops", "head_size", "key_value_heads", "naive_bytes", "predicted", "projection_flops", "query_heads", "reason", "response_bytes", "score_grid_bytes", "value_head_size", "violations"]
@@ -379,8 +472,39 @@ class SelfAttentionSpec(_message.Message):
     seeded_weights: SeededWeights
     def __init__(self, embeddings: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., seeded_embeddings: _Optional[_Union[SeededEmbeddings, _Mapping]] = ..., context: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., layer_weights: _Optional[_Union[LayerWeightsSpec, _Mapping]] = ..., layer: _Optional[str] = ..., seeded_weights: _Optional[_Union[SeededWeights, _Mapping]] = ...) -> None: ...
 
+class StreamedTensorSpec(_message.Message):
+    __slots__ = ["spec", "tensor"]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    spec: _tensor_pb2.TensorSpec
+    tensor: StreamedTensor
+    def __init__(self, tensor: _Optional[_Union[StreamedTensor, str]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ...) -> None: ...
+
+class TensorChunk(_message.Message):
+    __slots__ = ["data", "offset", "tensor"]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    offset: int
+    tensor: StreamedTensor
+    def __init__(self, tensor: _Optional[_Union[StreamedTensor, str]] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class WeightMapBlock(_message.Message):
+    __slots__ = ["first", "map", "part"]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    MAP_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    map: int
+    part: _outputs_pb2.WeightMap
+    def __init__(self, map: _Optional[int] = ..., first: _Optional[int] = ..., part: _Optional[_Union[_outputs_pb2.WeightMap, _Mapping]] = ...) -> None: ...
+
 class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []
 
 class AdmissionForecast(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = []
+
+class StreamedTensor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []

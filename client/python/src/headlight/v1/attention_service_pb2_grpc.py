@@ -21,6 +21,11 @@ class AttentionServiceStub(object):
                 request_serializer=headlight_dot_v1_dot_attention__service__pb2.AttendRequest.SerializeToString,
                 response_deserializer=headlight_dot_v1_dot_attention__service__pb2.AttendResponse.FromString,
                 )
+        self.AttendStream = channel.stream_stream(
+                '/headlight.v1.AttentionService/AttendStream',
+                request_serializer=headlight_dot_v1_dot_attention__service__pb2.AttendStreamRequest.SerializeToString,
+                response_deserializer=headlight_dot_v1_dot_attention__service__pb2.AttendStreamResponse.FromString,
+                )
         self.PlanAttention = channel.unary_unary(
                 '/headlight.v1.AttentionService/PlanAttention',
                 request_serializer=headlight_dot_v1_dot_attention__service__pb2.PlanAttentionRequest.SerializeToString,
@@ -56,6 +61,19 @@ class AttentionServiceServicer(object):
     def Attend(self, request, context):
         """Computes attention, the main job.
         Errors: INVALID_ARGUMENT, NOT_FOUND (layer), DEADLINE_EXCEEDED, CANCELLED, RESOURCE_EXHAUSTED, UNAVAILABLE, INTERNAL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttendStream(self, request_iterator, context):
+        """Attend for tensors beyond what one message carries. The client sends a header, which alone decides whether the call is
+        taken; then, at once or after the acceptance, the tensors in chunks, those of different tensors in any order; then a
+        commit. Back come an acceptance, chunks of the results as they are ready, in any order, progress at least every
+        second while it is computed, and an end. The same problem gives the same bits as by Attend. max_tokens is
+        max_stream_tokens here, and an answer may have max_stream_response_bytes.
+        Errors: those of Attend; INVALID_ARGUMENT also where chunks do not fit what the header said, DEADLINE_EXCEEDED also
+        where the client neither sends nor reads for the server's max_stream_idle_milliseconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +129,11 @@ def add_AttentionServiceServicer_to_server(servicer, server):
                     request_deserializer=headlight_dot_v1_dot_attention__service__pb2.AttendRequest.FromString,
                     response_serializer=headlight_dot_v1_dot_attention__service__pb2.AttendResponse.SerializeToString,
             ),
+            'AttendStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.AttendStream,
+                    request_deserializer=headlight_dot_v1_dot_attention__service__pb2.AttendStreamRequest.FromString,
+                    response_serializer=headlight_dot_v1_dot_attention__service__pb2.AttendStreamResponse.SerializeToString,
+            ),
             'PlanAttention': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanAttention,
                     request_deserializer=headlight_dot_v1_dot_attention__service__pb2.PlanAttentionRequest.FromString,
@@ -162,6 +185,23 @@ class AttentionService(object):
         return grpc.experimental.unary_unary(request, target, '/headlight.v1.AttentionService/Attend',
             headlight_dot_v1_dot_attention__service__pb2.AttendRequest.SerializeToString,
             headlight_dot_v1_dot_attention__service__pb2.AttendResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def AttendStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/headlight.v1.AttentionService/AttendStream',
+            headlight_dot_v1_dot_attention__service__pb2.AttendStreamRequest.SerializeToString,
+            headlight_dot_v1_dot_attention__service__pb2.AttendStreamResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

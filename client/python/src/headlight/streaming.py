@@ -1,0 +1,258 @@
+"""Calls in chunks, for tensors that one message does not carry: the messages out, the answer from the messages back."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import grpc
+import numpy as np
+
+from headlight.errors import error_with
+from headlight.tensors import kind_of, to_spec
+from headlight.v1 import attention_service_pb2 as attention_pb
+from headlight.v1 import outputs_pb2 as outputs_pb
+from headlight.v1 import tensor_pb2 as tensor_pb
+
+try:
+    import tqdm
+except ImportError:
+    tqdm = None  # type: ignore[assignment]
+
+CHUNK_BYTES = 1 << 20
+# What a server takes in one message unless its flags say otherwise: 128 MiB, of at most so many tokens.
+UNARY_BYTES = 120 << 20
+UNARY_TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a streamed call is."""
+
+    stage: Literal["sending", "computing", "receiving"]
+    done: int  # bytes, or tiles of scores while computing
+    total: int
+
+
+Watch = bool | None | Callable[[Progress], object]
+
+_FIELDS = {
+    tensor_pb.TENSOR_KIND_F32: "f32_le",
+    tensor_pb.TENSOR_KIND_F16: "f16_le",
+    tensor_pb.TENSOR_KIND_BF16: "bf16_le",
+}
+_WIDTHS = {
+    tensor_pb.TENSOR_KIND_F32: 4,
+    tensor_pb.TENSOR_KIND_F16: 2,
+    tensor_pb.TENSOR_KIND_BF16: 2,
+    tensor_pb.TENSOR_KIND_BOOL: 1,
+}
+_RESULTS = {
+    attention_pb.STREAMED_TENSOR_OUTPUT: "output",
+    attention_pb.STREAMED_TENSOR_LOG_SUM_EXP: "log_sum_exp",
+    attention_pb.STREAMED_TENSOR_HEAD_OUTPUTS: "head_outputs",
+}
+
+
+def _inputs(request: attention_pb.AttendRequest) -> Iterator[tuple[int, tensor_pb.Tensor]]:
+    """The tensors of a request, by the names that chunks have for them."""
+    given = request.query_key_value if request.HasField("query_key_value") else request.self_attention
+    weights = given.layer_weights if isinstance(given, attention_pb.SelfAttention) else attention_pb.LayerWeights()
+    learned = request.options.position.learned
+    for message, fields in ((given, "query key value embeddings context"), (learned, "table")):
+        for field in fields.split():
+            if field in message.DESCRIPTOR.fields_by_name and message.HasField(field):
+                name = "LEARNED_TABLE" if field == "table" else field.upper()
+                yield attention_pb.StreamedTensor.Value(f"STREAMED_TENSOR_{name}"), getattr(message, field)
+    for descriptor, tensor in weights.ListFields():
+        yield attention_pb.StreamedTensor.Value(f"STREAMED_TENSOR_LAYER_{descriptor.name.upper()}"), tensor
+    if request.options.mask.HasField("tensor"):
+        yield attention_pb.STREAMED_TENSOR_MASK, request.options.mask.tensor
+
+
+def _bytes_of(tensor: tensor_pb.Tensor) -> bytes:
+    field = tensor.WhichOneof("data")
+    if field == "f32_values":
+        return np.array(tensor.f32_values.values, "<f4").tobytes()
+    return getattr(tensor, field) if field else b""
+
+
+def _fill_specs(message: Any, into: Any) -> None:
+    """The same fields, with specs in the place of tensors."""
+    for descriptor, value in message.ListFields():
+        if isinstance(value, tensor_pb.Tensor):
+            getattr(into, descriptor.name).CopyFrom(to_spec(value))
+        elif isinstance(value, attention_pb.LayerWeights):
+            _fill_specs(value, into.layer_weights)
+        elif descriptor.message_type is not None:
+            getattr(into, descriptor.name).CopyFrom(value)
+        else:
+            setattr(into, descriptor.name, value)
+
+
+def _header_of(request: attention_pb.AttendRequest) -> attention_pb.AttendStreamHeader:
+    call = attention_pb.PlanAttentionRequest(outputs=request.outputs, priority=request.priority, streamed=True)
+    if source := request.WhichOneof("input"):
+        into = getattr(call, source)
+        into.SetInParent()
+        _fill_specs(getattr(request, source), into)
+    options = call.options
+    options.CopyFrom(request.options)
+    if options.mask.HasField("tensor"):
+        call.mask_tensor.CopyFrom(to_spec(options.mask.tensor))
+        options.mask.ClearField("tensor")
+    if options.position.learned.HasField("table"):
+        call.learned_table.CopyFrom(to_spec(options.position.learned.table))
+        options.position.learned.ClearField("table")
+    return attention_pb.AttendStreamHeader(call=call, tokens=request.tokens)
+
+
+def needs_stream(request: attention_pb.AttendRequest | attention_pb.PlanAttentionRequest) -> bool:
+    """Whether the call is larger than servers take in one message."""
+    specs = [to_spec(tensor) for tensor in _tensors(request)]
+    tokens = [request.self_attention.seeded_embeddings.tokens, *(spec.shape[-2] for spec in specs if len(spec.shape) > 1)]
+    size = sum(math.prod(spec.shape) * _WIDTHS.get(spec.kind, 0) for spec in specs)
+    return size > UNARY_BYTES or max(tokens) > UNARY_TOKENS
+
+
+def _tensors(message: Any) -> Iterator[tensor_pb.Tensor | tensor_pb.TensorSpec]:
+    """All within a message, but in lists."""
+    for descriptor, value in message.ListFields():
+        if isinstance(value, (tensor_pb.Tensor, tensor_pb.TensorSpec)):
+            yield value
+        elif descriptor.message_type is not None and not hasattr(value, "__len__"):
+            yield from _tensors(value)
+
+
+def messages_of(
+    request: attention_pb.AttendRequest, watch: Callable[[Progress], object]
+) -> Iterator[attention_pb.AttendStreamRequest]:
+    """The header, every tensor in chunks, the commit."""
+    yield attention_pb.AttendStreamRequest(header=_header_of(request))
+    total = sum(math.prod(tensor.shape) * _WIDTHS.get(kind_of(tensor), 0) for tensor in _tensors(request))
+    sent = 0
+    for name, tensor in _inputs(request):
+        data = memoryview(_bytes_of(tensor))
+        for offset in range(0, len(data), CHUNK_BYTES):
+            part = bytes(data[offset : offset + CHUNK_BYTES])
+            chunk = attention_pb.TensorChunk(tensor=name, offset=offset, data=part)  # type: ignore[arg-type]
+            yield attention_pb.AttendStreamRequest(chunk=chunk)
+            sent += len(part)
+            watch(Progress("sending", sent, max(total, sent)))
+    yield attention_pb.AttendStreamRequest(commit=attention_pb.AttendStreamCommit())
+
+
+
+class Assembly:
+    """An answer that comes in parts."""
+
+    def __init__(self, watch: Callable[[Progress], object]) -> None:
+        self._watch = watch
+        self._specs: dict[int, tensor_pb.TensorSpec] = {}
+        self._data: dict[int, bytearray] = {}
+        self._received = 0
+        self._total = 0
+        self._answer = attention_pb.AttendResponse()
+        self._blocks: list[list[attention_pb.WeightMapBlock]] = []
+        self._ended = False
+
+    def take(self, message: attention_pb.AttendStreamResponse) -> None:
+        """The next message."""
+        part = message.WhichOneof("part")
+        if part == "acceptance":
+            for result in message.acceptance.results:
+                self._specs[result.tensor] = result.spec
+                self._data[result.tensor] = bytearray(math.prod(result.spec.shape) * _WIDTHS[result.spec.kind])
+            self._total = sum(map(len, self._data.values()))
+            self._blocks = [[] for _ in range(message.acceptance.maps)]
+        elif part == "chunk":
+            data = message.chunk.data
+            self._data[message.chunk.tensor][message.chunk.offset : message.chunk.offset + len(data)] = data
+            self._received += len(data)
+            self._watch(Progress("receiving", self._received, self._total))
+        elif part == "map":
+            self._blocks[message.map.map].append(message.map)
+        elif part == "head_statistics":
+            self._answer.head_statistics.extend(message.head_statistics.heads)
+        elif part == "progress":
+            self._watch(Progress("computing", message.progress.done_tiles, message.progress.all_tiles))
+        elif part == "end":
+            self._answer.execution.CopyFrom(message.end.execution)
+            self._ended = True
+
+    def answer(self) -> attention_pb.AttendResponse:
+        """All of it, once the stream has ended. DataLossError: something is missing."""
+        if not self._ended or self._received != self._total or not all(self._blocks):
+            raise error_with(grpc.StatusCode.DATA_LOSS, "the stream ended before the whole answer had come")
+        for name, spec in self._specs.items():
+            tensor = getattr(self._answer, _RESULTS[name])  # type: ignore[index]
+            tensor.shape.extend(spec.shape)
+            setattr(tensor, _FIELDS[spec.kind], bytes(self._data.pop(name)))
+        for blocks in self._blocks:
+            self._answer.maps.append(_joined(blocks))
+        return self._answer
+
+
+def _joined(blocks: list[attention_pb.WeightMapBlock]) -> outputs_pb.WeightMap:
+    """One map of its blocks."""
+    blocks.sort(key=lambda block: block.first)
+    if len(blocks) == 1:
+        return blocks[0].part
+    joined = outputs_pb.WeightMap()
+    joined.CopyFrom(blocks[0].part)
+    for block in blocks[1:]:
+        if block.part.HasField("top_keys"):
+            joined.top_keys.MergeFrom(block.part.top_keys)
+        else:
+            joined.weights.shape[0] += block.part.weights.shape[0]
+    if joined.HasField("weights"):
+        field = joined.weights.WhichOneof("data")
+        setattr(joined.weights, field, b"".join(getattr(block.part.weights, field) for block in blocks))
+    return joined
+
+
+@contextmanager
+def watching(progress: Watch) -> Iterator[Callable[[Progress], object]]:
+    """Who is told of progress: a function; a bar, where one is asked for, or a person looks on and tqdm is installed."""
+    if callable(progress):
+        yield progress
+        return
+    if progress is None:
+        progress = tqdm is not None and sys.stderr.isatty()
+    if not progress:
+        yield lambda _: None
+        return
+    if tqdm is None:
+        raise ModuleNotFoundError("a progress bar takes tqdm: pip install tqdm, or give a function as `progress`")
+    bars = _Bars()
+    try:
+        yield bars
+    finally:
+        bars.close()
+
+
+class _Bars:
+    """A bar for each stage, one after the other."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage == "receiving" and self._stage == "computing" and progress.done < progress.total:
+            return  # rows come while others are computed
+        if progress.stage != self._stage:
+            self.close()
+            self._stage = progress.stage
+            tiles = progress.stage == "computing"
+            self._bar = tqdm.tqdm(total=progress.total, desc=progress.stage, unit=" tiles" if tiles else "B", unit_scale=True)
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()

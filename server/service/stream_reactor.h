@@ -1,0 +1,19 @@
+// AttendStream as gRPC brings it: messages in both directions at once.
+#ifndef HEADLIGHT_SERVER_SERVICE_STREAM_REACTOR_H_
+#define HEADLIGHT_SERVER_SERVICE_STREAM_REACTOR_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include "headlight/v1/attention_service.pb.h"
+#include "server/service/calls.h"
+
+namespace headlight {
+
+// One message is being written at a time, and the next is made when it was. Ends the call where the client neither sends
+// what is awaited nor reads what is written for max_stream_idle_milliseconds. Everything the call holds, but for the
+// message that is being written, is given back when its status is known. Deletes itself.
+grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse>* StartStream(const Arrival& arrival);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_SERVICE_STREAM_REACTOR_H_
