@@ -167,7 +167,7 @@ void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--memory-budget-bytes", options.limits.max_memory_bytes,
                  "memory of all calls together; 0 takes 70 % of what the cgroup or the machine has left")
       ->envname("HEADLIGHT_MEMORY_BUDGET_BYTES")
-      ->check(CLI::IsMember({0}) | CLI::Range(std::int64_t{1} << 20, std::int64_t{1} << 50));
+      ->check(CLI::IsMember(std::vector<std::int64_t>{0}) | CLI::Range(std::int64_t{1} << 20, std::int64_t{1} << 50));
 }
 
 void AddWebFlags(ServerOptions& options, CLI::App& app) {

@@ -123,7 +123,7 @@ absl::Status StreamInputs::Take(const v1::TensorChunk& chunk) {
     if (chunk.offset() != static_cast<std::uint64_t>(found->received)) {
       violations.Add("chunk.offset", absl::StrCat(chunk.offset(), " of ", found->field),
                      absl::StrCat(found->received, ": chunks of a tensor go on where the one before ended"));
-    } else if (bytes > found->bytes - found->received) {
+    } else if (bytes > found->bytes - found->received && bytes <= kMostChunkBytes) {
       violations.Add("chunk.data", absl::StrCat(bytes, " bytes at ", found->received, " of ", found->field),
                      absl::StrCat("at most ", found->bytes - found->received, ": the header declared ", found->bytes));
     }

@@ -110,7 +110,9 @@ void Transport::Watch() {
 
 void Transport::Configure(const Limits& limits, grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(static_cast<int>(limits.max_receive_bytes));
-  builder->SetMaxSendMessageSize(static_cast<int>(limits.max_response_bytes));
+  // Messages of streams are not bounded by what a whole answer may have.
+  constexpr std::int64_t kStreamMessageBytes = std::int64_t{2} << 20;
+  builder->SetMaxSendMessageSize(static_cast<int>(std::max(limits.max_response_bytes, kStreamMessageBytes)));
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(limits.max_metadata_bytes));
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(limits.max_concurrent_streams));
   const std::pair<const char*, std::int64_t> times[] = {

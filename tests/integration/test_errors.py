@@ -472,7 +472,7 @@ def test_a_hostile_layer_name(server) -> None:
 
 
 def test_a_method_of_a_later_version(server) -> None:
-    call = server.channel.unary_unary("/headlight.v1.AttentionService/AttendStream")
+    call = server.channel.unary_unary("/headlight.v1.AttentionService/AttendTogether")
     assert failure_of(lambda: call(b"", timeout=5)).code == StatusCode.UNIMPLEMENTED
 
 
