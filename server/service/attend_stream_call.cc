@@ -84,11 +84,12 @@ absl::Status AttendStreamCall::TakeHeader(const v1::AttendStreamHeader& header) 
   DecodedCall decoded = Decode(header.call(), shared_.layers);
   decoded.request.tokens.assign(header.tokens().begin(), header.tokens().end());
   RefuseData(header.call().options(), decoded.request.violations);
-  StreamInputs& inputs = inputs_.emplace(decoded.request);
+  StreamInputs inputs(decoded.request);
   const CallTerms terms{inputs.bytes(), header.call().priority(), deadline_};
   if (absl::Status admitted = Admit(decoded, terms, StreamLimits(shared_.limits)); !admitted.ok()) return admitted;
   control()->SetReceiving(true);
   inputs.Bind(data_);
+  inputs_ = std::move(inputs);
   Accepted(header);
   return absl::OkStatus();
 }

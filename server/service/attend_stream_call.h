@@ -28,7 +28,7 @@ class AttendStreamCall final : public AttendCall {
   // The header is checked, planned and admitted before any room is made. Errors: those of Attend; INVALID_ARGUMENT for
   // messages out of turn and chunks that do not fit.
   absl::Status Take(const v1::AttendStreamRequest& message);
-  bool accepted() const { return inputs_.has_value() && ticket_.has_value(); }
+  bool accepted() const { return inputs_.has_value(); }
   bool committed() const { return committed_; }
 
   // REQUIRES: committed.

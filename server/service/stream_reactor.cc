@@ -17,8 +17,8 @@ namespace {
 constexpr absl::Duration kTick = absl::Milliseconds(500);
 
 // Whatever uses the call or begins an operation of gRPC's stands between Enter and Leave. Once the stream has ended
-// nobody enters, and the last to leave finishes it: no operation is begun after gRPC's Finish, and nobody is in the call
-// when it is given back.
+// nobody enters, and the last to leave finishes it: no operation is begun after gRPC's Finish, and nobody is in the
+// call when it is given back.
 class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse> {
  public:
   explicit StreamReactor(const Arrival& arrival)
@@ -135,7 +135,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamReque
       phase_ = StreamPhase::kComputing;
       ++inside_;  // until Computed
     }
-    LookAfter(kTick);
+    LookAfter(kTick / 5);  // the first soon: only then it is known how much there is to do
     const absl::Status begun = Guarded([this] {
       HEADLIGHT_FAULT("ticket");
       call_->Compute([this](const absl::Status& status) { Computed(status); });

@@ -9,9 +9,9 @@
 
 namespace headlight {
 
-// One message is being written at a time, and the next is made when it was. Ends the call where the client neither sends
-// what is awaited nor reads what is written for max_stream_idle_milliseconds. Everything the call holds, but for the
-// message that is being written, is given back when its status is known. Deletes itself.
+// One message is being written at a time, and the next is made when it was. Ends the call where the client neither
+// sends what is awaited nor reads what is written for max_stream_idle_milliseconds. Everything the call holds, but for
+// the message that is being written, is given back when its status is known. Deletes itself.
 grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse>* StartStream(const Arrival& arrival);
 
 }  // namespace headlight

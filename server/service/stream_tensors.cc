@@ -138,8 +138,9 @@ absl::Status StreamInputs::Complete() const {
   Violations violations;
   for (const Input& input : inputs_) {
     if (input.received == input.bytes) continue;
-    violations.Add(std::string(input.field), absl::StrCat(input.received, " bytes in chunks before the commit"),
-                   absl::StrCat(input.bytes, " bytes for ", ToString(input.form.shape), " of ", NameOf(input.form.kind)));
+    violations.Add(
+        std::string(input.field), absl::StrCat(input.received, " bytes in chunks before the commit"),
+        absl::StrCat(input.bytes, " bytes for ", ToString(input.form.shape), " of ", NameOf(input.form.kind)));
   }
   return violations.ToStatus();
 }
