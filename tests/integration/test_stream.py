@@ -509,3 +509,42 @@ def test_a_terminal_shows_how_far_a_long_call_is(server, rng, tmp_path) -> None:
     assert re.search(r"computing \[#* *\] +\d+ %  \d+ of \d+ tiles", text)
     assert text.endswith("\r\x1b[K")
     assert np.load(tmp_path / "out.npy").shape == (1, 2, 17_000, 16)
+
+
+# Bytes that other libraries write.
+
+
+def raw_call(server, messages: list[bytes]) -> list[service_pb.AttendStreamResponse]:
+    call = server.channel.stream_stream(
+        "/headlight.v1.AttentionService/AttendStream",
+        response_deserializer=service_pb.AttendStreamResponse.FromString,
+    )
+    return list(call(iter(messages), timeout=30))
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """One field of the wire format."""
+    if isinstance(value, int):
+        return make.varint(number << 3) + make.varint(value)
+    return make.varint(number << 3 | 2) + make.varint(len(value)) + value
+
+
+def test_chunks_with_their_fields_in_any_order(server, rng) -> None:
+    """The data first, an unknown field, a field twice: what a parser of protobuf must take."""
+    request = qkv(rng, Sizes(heads=2, tokens=9, size=4))
+    messages = [header_of(request).SerializeToString()]
+    for number, data in tensors_of(request).items():
+        half = len(data) // 2
+        first = field(3, data[:half]) + field(1, number)
+        second = field(9, b"of a later version") + field(1, 99) + field(1, number) + field(2, half) + field(3, data[half:])
+        messages += [field(2, first), field(2, second)]
+    messages.append(COMMIT.SerializeToString())
+    assert make.bits(assemble(raw_call(server, messages))) == make.bits(server.attend(request))
+
+
+@pytest.mark.parametrize("broken", [b"\xff", b"\x12\x7f", field(2, b"\x1a\x05abc"), field(2, b"\x08"), b"\x12\x80\x80\x80\x80\x80\x01"])
+def test_bytes_that_are_no_message(server, rng, canary, broken: bytes) -> None:
+    header = header_of(qkv(rng)).SerializeToString()
+    failure = refusal_of(lambda: raw_call(server, [header, broken]), INVALID, "INVALID_REQUEST")
+    assert "no message" in failure.violations["part"]
+    canary()
