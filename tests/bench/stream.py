@@ -92,9 +92,9 @@ def main() -> None:
         )
         ours.close()
         said = json.loads(info.stdout)
-        about = report.machine({"version": said["version"], "cpu_target": said["cpuTarget"], "threads": said["threads"]}, {})
+        about = report.machine({"version": said["version"], "cpu_target": said["cpu_target"], "threads": said["threads"]}, {})
         print(f"{about['cpu']}, {about['cores']} cores, {about['system']}, load average {about['load_average_before']:.1f}")
-        print(f"headlight {said['version']} on {said['cpuTarget']}; client and server share the cores; medians of {options.runs}\n")
+        print(f"headlight {said['version']} on {said['cpu_target']}; client and server share the cores; medians of {options.runs}\n")
         print(f"{'shape':<22} {'MiB':>7} {'echo':>9} {'ours':>9} {'overhead':>9}   MiB/s, both ways together")
         rows = [row for row in read_rows() if options.rows is None or row.name in options.rows.split(",")]
         for row in rows:
