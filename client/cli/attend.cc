@@ -12,14 +12,18 @@
 #include "client/cli/json.h"
 #include "client/cli/maps.h"
 #include "client/cli/output_flags.h"
+#include "client/cli/progress.h"
 #include "client/cli/request_flags.h"
 #include "client/cli/statistics.h"
 #include "client/cpp/plan.h"
+#include "client/cpp/streaming.h"
 
 namespace headlight::cli {
 namespace {
 
 constexpr char kHelp[] =
+    "More than 120 MiB or 16,384 tokens go in chunks, by AttendStream, and a terminal shows how far the call is; such\n"
+    "calls may need a longer --timeout.\n"
     "With --json the AttendResponse in protobuf's JSON mapping, tensors as f32_values; what was written to a file is\n"
     "left out; under --explain {\"plan\": PlanAttentionResponse, \"response\": AttendResponse}.\n"
     "Examples:\n"
@@ -34,7 +38,15 @@ constexpr char kHelp[] =
 struct AttendFlags {
   RequestFlags request;
   OutputFlags outputs;
+  bool stream = false;
 };
+
+// In one message or, where asked for or needed, in chunks with a progress bar.
+absl::StatusOr<v1::AttendResponse> Send(const client::Client& client, bool stream, const v1::AttendRequest& request) {
+  if (!stream && !client::NeedsStream(request)) return client.Attend(request);
+  ProgressBar bar;
+  return client.AttendStream(request, [&bar](const client::StreamProgress& progress) { bar.Show(progress); });
+}
 
 absl::Status PrintMaps(const v1::AttendRequest& request, const v1::AttendResponse& response, bool sentences) {
   const Words words = WordsOf(request);
@@ -110,7 +122,7 @@ ExitCode RunAttend(const Session& session, const AttendFlags& flags) {
     // Before the work, which may take long.
     if (!session.json) std::cout << PlanText(*plan) << "\n" << std::flush;
   }
-  auto response = (*client)->Attend(*request);
+  auto response = Send(**client, flags.stream, *request);
   if (!response.ok()) return ReportServer(session, response.status());
   return session.json ? PrintAsJson(session, flags.outputs, plan, &*response)
                       : PrintForPeople(session, flags.outputs, *request, &*response);
@@ -123,6 +135,7 @@ void AddAttend(CLI::App& app, Session& session) {
   const auto flags = std::make_shared<AttendFlags>();
   AddRequestFlags(*attend, flags->request);
   AddOutputFlags(*attend, flags->outputs);
+  attend->add_flag("--stream", flags->stream, "Send and receive in chunks, which larger calls always do");
   attend->footer(kHelp);
   attend->callback([&session, flags] { session.exit_code = RunAttend(session, *flags); });
 }

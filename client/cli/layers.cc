@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -17,6 +15,7 @@
 #include "client/cli/files.h"
 #include "client/cli/format.h"
 #include "client/cli/json.h"
+#include "client/cli/progress.h"
 
 namespace headlight::cli {
 namespace {
@@ -162,26 +161,6 @@ absl::StatusOr<v1::UploadLayerHeader> HeaderFor(const LayerFlags& flags) {
   return header;
 }
 
-// How much of a large file is sent, on a terminal.
-class Progress {
- public:
-  explicit Progress(std::uint64_t bytes) : bytes_(bytes), shown_(bytes >= kLarge && isatty(STDERR_FILENO) == 1) {}
-  ~Progress() {
-    if (shown_) std::cerr << "\r\x1b[K";
-  }
-  void Show(std::uint64_t sent) {
-    const std::uint64_t percent = bytes_ == 0 ? 0 : sent * 100 / bytes_;
-    if (!shown_ || percent == std::exchange(percent_, percent)) return;
-    std::cerr << "\rsent " << HumanBytes(sent) << " of " << HumanBytes(bytes_) << ", " << percent << " %\x1b[K";
-  }
-
- private:
-  static constexpr std::uint64_t kLarge = std::uint64_t{16} << 20;
-  const std::uint64_t bytes_;
-  const bool shown_;
-  std::uint64_t percent_ = 101;
-};
-
 ExitCode RunUpload(const Session& session, const LayerFlags& flags) {
   const auto header = HeaderFor(flags);
   if (!header.ok()) return Report(session, kExitUsage, header.status());
@@ -189,7 +168,7 @@ ExitCode RunUpload(const Session& session, const LayerFlags& flags) {
   if (!file) return Report(session, kExitUsage, absl::NotFoundError(flags.file + ": cannot be read"));
   const auto client = Connect(session);
   if (!client.ok()) return Report(session, kExitUsage, client.status());
-  std::optional<Progress> progress(header->total_bytes());
+  std::optional<ProgressBar> progress(std::in_place);
   const auto answer = (*client)->UploadLayer(
       *header,
       [&file](std::size_t most) -> absl::StatusOr<std::string> {
@@ -199,7 +178,9 @@ ExitCode RunUpload(const Session& session, const LayerFlags& flags) {
         bytes.resize(static_cast<std::size_t>(file.gcount()));
         return bytes;
       },
-      [&progress](std::uint64_t sent) { progress->Show(sent); });
+      [&](std::uint64_t sent) {
+        progress->Show({client::StreamProgress::Stage::kSending, sent, header->total_bytes()});
+      });
   progress.reset();
   return Tell(session, answer, [](const v1::UploadLayerResponse& uploaded) {
     PrintLayers(uploaded.layers());

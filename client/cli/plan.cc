@@ -10,6 +10,7 @@
 #include "client/cli/json.h"
 #include "client/cli/output_flags.h"
 #include "client/cli/request_flags.h"
+#include "client/cpp/streaming.h"
 
 namespace headlight::cli {
 namespace {
@@ -62,6 +63,7 @@ absl::StatusOr<v1::PlanAttentionRequest> RequestFor(const PlanFlags& flags) {
     if (!plan.ok()) return plan;
   }
   if (absl::Status status = AddOutputs(flags.outputs, plan->mutable_outputs()); !status.ok()) return status;
+  plan->set_streamed(client::NeedsStream(*plan));
   return plan;
 }
 

@@ -12,10 +12,12 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "client/cpp/async_call.h"
 #include "client/cpp/errors.h"
 #include "client/cpp/retries.h"
+#include "client/cpp/stream_call.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "headlight/v1/analysis_service.grpc.pb.h"
 #include "headlight/v1/attention_service.grpc.pb.h"
@@ -140,7 +142,22 @@ PendingCall Client::RunAsync(Request request, Done<Response> done, const Call& c
   return PendingCall(pending);
 }
 
+absl::StatusOr<v1::AttendResponse> Client::AttendStream(const v1::AttendRequest& request,
+                                                        const WatchStream& watch) const {
+  return RunWithRetries<v1::AttendResponse>([&](grpc::ClientContext* context, v1::AttendResponse* response) {
+    grpc::Status outcome;
+    absl::Notification done;
+    BeginStream(*stubs_->attention, context, &request, response, watch, [&](grpc::Status status) {
+      outcome = std::move(status);
+      done.Notify();
+    });
+    done.WaitForNotification();
+    return outcome;
+  });
+}
+
 absl::StatusOr<v1::AttendResponse> Client::Attend(const v1::AttendRequest& request) const {
+  if (NeedsStream(request)) return AttendStream(request);
   return RunWithRetries<v1::AttendResponse>([&](grpc::ClientContext* context, v1::AttendResponse* response) {
     return stubs_->attention->Attend(context, request, response);
   });
@@ -210,7 +227,13 @@ absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRe
 PendingCall Client::AttendAsync(v1::AttendRequest request, Done<v1::AttendResponse> done) const {
   return RunAsync<v1::AttendRequest, v1::AttendResponse>(
       std::move(request), std::move(done),
-      [](Stubs& stubs, auto&&... rest) { stubs.attention->async()->Attend(std::forward<decltype(rest)>(rest)...); });
+      [](Stubs& stubs, grpc::ClientContext* context, const v1::AttendRequest* asked, v1::AttendResponse* response,
+         std::function<void(grpc::Status)> ended) {
+        if (NeedsStream(*asked)) {
+          return BeginStream(*stubs.attention, context, asked, response, /*watch=*/{}, std::move(ended));
+        }
+        stubs.attention->async()->Attend(context, asked, response, std::move(ended));
+      });
 }
 
 PendingCall Client::CompareAlgorithmsAsync(v1::CompareAlgorithmsRequest request,

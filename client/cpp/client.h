@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/cpp/streaming.h"
 #include "grpc/health/v1/health.pb.h"
 #include "headlight/v1/analysis_service.pb.h"
 #include "headlight/v1/attention_service.pb.h"
@@ -83,7 +84,11 @@ class Client {
 
   // The calls of the contract. Each blocks until the answer, an error that is not to be retried, or the deadline.
   // Errors: those of the call in the contract, UNAVAILABLE where nobody answers at the address.
+  // Attend goes in chunks where NeedsStream of streaming.h says so; AttendStream always does. The answer is
+  // the same. `watch`, where there is one, is told how far it is.
   absl::StatusOr<v1::AttendResponse> Attend(const v1::AttendRequest& request) const;
+  absl::StatusOr<v1::AttendResponse> AttendStream(const v1::AttendRequest& request,
+                                                  const WatchStream& watch = {}) const;
   // The request without data: PlanRequestOf (plan.h) makes it from an AttendRequest. What is beyond a limit is no error
   // but stands in `violations` of the answer.
   absl::StatusOr<v1::PlanAttentionResponse> PlanAttention(const v1::PlanAttentionRequest& request) const;

@@ -14,7 +14,8 @@ install(TARGETS headlight_client headlight_proto headlight_health_proto headligh
 install(EXPORT headlight NAMESPACE headlight:: FILE targets.cmake DESTINATION ${package} COMPONENT client)
 
 file(GLOB public CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.h)
-list(REMOVE_ITEM public ${CMAKE_CURRENT_LIST_DIR}/async_call.h ${CMAKE_CURRENT_LIST_DIR}/retries.h)
+list(REMOVE_ITEM public ${CMAKE_CURRENT_LIST_DIR}/async_call.h ${CMAKE_CURRENT_LIST_DIR}/retries.h
+  ${CMAKE_CURRENT_LIST_DIR}/stream_call.h)
 install(FILES ${public} DESTINATION ${headers}/client/cpp COMPONENT client)
 install(DIRECTORY ${PROJECT_BINARY_DIR}/proto/headlight ${CMAKE_CURRENT_BINARY_DIR}/grpc DESTINATION ${headers}
   COMPONENT client FILES_MATCHING PATTERN *.pb.h)

@@ -1,5 +1,6 @@
 #include "client/cpp/plan.h"
 
+#include "client/cpp/streaming.h"
 #include "client/cpp/tensors.h"
 
 namespace headlight::client {
@@ -34,6 +35,7 @@ v1::QueryKeyValueSpec SpecOf(const v1::QueryKeyValue& input) {
   if (input.has_query()) *spec.mutable_query() = client::SpecOf(input.query());
   if (input.has_key()) *spec.mutable_key() = client::SpecOf(input.key());
   if (input.has_value()) *spec.mutable_value() = client::SpecOf(input.value());
+  if (input.has_part()) *spec.mutable_part() = input.part();
   return spec;
 }
 
@@ -61,6 +63,7 @@ v1::PlanAttentionRequest PlanRequestOf(const v1::AttendRequest& request) {
     *plan.mutable_learned_table() = SpecOf(request.options().position().learned().table());
     plan.mutable_options()->mutable_position()->mutable_learned()->clear_table();
   }
+  plan.set_streamed(NeedsStream(plan));
   return plan;
 }
 

@@ -99,8 +99,8 @@ class Admission {
 
   enum class Phase : std::uint8_t { kWarming, kOpen, kClosed };
 
-  // Seconds of workers that a call still needs: none where nobody waits for it any more, or its data is still coming, for
-  // as long as the sender likes.
+  // Seconds of workers that a call still needs: none where nobody waits for it any more, or its data is still coming,
+  // for as long as the sender likes.
   static double Left(const Call& call, absl::Time now);
   Quote PredictLocked(const CallCost& cost, Priority priority) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   double BacklogLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -84,8 +84,8 @@ void AttentionWork::MakeRoom() {
     if (call_.watch == nullptr) {
       result_.log_sum_exp = MakeTensor(TensorKind::kF32, {d.batch, d.query_heads, d.query_tokens});
     }
-    call_.log_sum_exp = reinterpret_cast<float*>(call_.watch != nullptr ? call_.watch->log_sum_exp
-                                                                        : BytesOf(result_.log_sum_exp));
+    call_.log_sum_exp =
+        reinterpret_cast<float*>(call_.watch != nullptr ? call_.watch->log_sum_exp : BytesOf(result_.log_sum_exp));
   }
 }
 

@@ -39,7 +39,8 @@ struct AttentionResult {
 // not be (see check_values.h), INTERNAL where a library fails.
 class AttentionWork final : public PhasedWork {
  public:
-  // `plan`, `account`, `matmuls`, the sinks and what `data` views outlive it. `accepted` is when waiting began; `watch`: or null.
+  // `plan`, `account`, `matmuls`, the sinks and what `data` views outlive it. `accepted` is when waiting began;
+  // `watch`: or null.
   AttentionWork(const ExecutionPlan& plan, const AttentionData& data, MemoryAccount& account, MatmulCache& matmuls,
                 std::vector<ScoreSink*> sinks, absl::Time accepted, const Watch* watch = nullptr);
 

@@ -60,10 +60,10 @@ MapResult SliceOf(const MapResult& map, std::int64_t first, std::int64_t count) 
 
 }  // namespace
 
-absl::Status AttendStreamCall::Take(const v1::AttendStreamRequest& message) {
+absl::Status AttendStreamCall::CheckTurn(v1::AttendStreamRequest::PartCase part) const {
   Violations violations;
-  const bool begins = message.part_case() == v1::AttendStreamRequest::kHeader;
-  if (message.part_case() == v1::AttendStreamRequest::PART_NOT_SET) {
+  const bool begins = part == v1::AttendStreamRequest::kHeader;
+  if (part == v1::AttendStreamRequest::PART_NOT_SET) {
     violations.Add("part", "nothing", "header, chunk or commit");
   } else if (committed_) {
     violations.Add("part", "a message after the commit", "none: the commit is the last");
@@ -72,23 +72,37 @@ absl::Status AttendStreamCall::Take(const v1::AttendStreamRequest& message) {
   } else if (!begins && !inputs_.has_value()) {
     violations.Add("header", "nothing", "a header, in the first message");
   }
-  if (!violations.empty()) return violations.ToStatus();
-  switch (message.part_case()) {
-    case v1::AttendStreamRequest::kHeader: return TakeHeader(message.header());
-    case v1::AttendStreamRequest::kChunk: return inputs_->Take(message.chunk());
-    default: return Commit();
+  return violations.ToStatus();
+}
+
+absl::Status AttendStreamCall::Take(const v1::AttendStreamRequest& message) {
+  if (message.has_chunk()) {
+    const v1::TensorChunk& chunk = message.chunk();
+    const std::string& data = chunk.data();
+    const auto place = TakeChunk(chunk.tensor(), chunk.offset(), static_cast<std::int64_t>(data.size()));
+    if (place.ok()) std::memcpy(*place, data.data(), data.size());
+    return place.status();
   }
+  if (absl::Status turn = CheckTurn(message.part_case()); !turn.ok()) return turn;
+  return message.has_header() ? TakeHeader(message.header()) : Commit();
+}
+
+absl::StatusOr<std::byte*> AttendStreamCall::TakeChunk(v1::StreamedTensor tensor, std::uint64_t offset,
+                                                       std::int64_t bytes) {
+  if (absl::Status turn = CheckTurn(v1::AttendStreamRequest::kChunk); !turn.ok()) return turn;
+  return inputs_->Place(tensor, offset, bytes);
 }
 
 absl::Status AttendStreamCall::TakeHeader(const v1::AttendStreamHeader& header) {
   DecodedCall decoded = Decode(header.call(), shared_.layers);
   decoded.request.tokens.assign(header.tokens().begin(), header.tokens().end());
   RefuseData(header.call().options(), decoded.request.violations);
-  StreamInputs& inputs = inputs_.emplace(decoded.request);
+  StreamInputs inputs(decoded.request);
   const CallTerms terms{inputs.bytes(), header.call().priority(), deadline_};
   if (absl::Status admitted = Admit(decoded, terms, StreamLimits(shared_.limits)); !admitted.ok()) return admitted;
   control()->SetReceiving(true);
   inputs.Bind(data_);
+  inputs_ = std::move(inputs);
   Accepted(header);
   return absl::OkStatus();
 }
@@ -161,6 +175,14 @@ bool AttendStreamCall::NextMap(v1::WeightMapBlock* block) {
 }
 
 bool AttendStreamCall::Next(StreamPhase phase, bool tick, v1::AttendStreamResponse* message) {
+  StreamResults::Piece piece;
+  if (!Next(phase, tick, message, &piece)) return false;
+  if (message->has_chunk()) message->mutable_chunk()->set_data(piece.data.data(), piece.data.size());
+  return true;
+}
+
+bool AttendStreamCall::Next(StreamPhase phase, bool tick, v1::AttendStreamResponse* message,
+                            StreamResults::Piece* piece) {
   message->Clear();
   if (accepts_) {
     accepts_ = false;
@@ -173,7 +195,10 @@ bool AttendStreamCall::Next(StreamPhase phase, bool tick, v1::AttendStreamRespon
     flushes_ = true;
     return NextProgress(message);
   }
-  if (results_->Take(computed || flushes_, message->mutable_chunk())) return true;
+  if (auto ready = results_->Take(computed || flushes_, message->mutable_chunk()); ready.has_value()) {
+    *piece = *std::move(ready);
+    return true;
+  }
   flushes_ = false;
   if (!computed) return false;
   if (map_ < maps_.size()) return NextMap(message->mutable_map());

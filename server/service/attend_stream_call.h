@@ -28,15 +28,19 @@ class AttendStreamCall final : public AttendCall {
   // The header is checked, planned and admitted before any room is made. Errors: those of Attend; INVALID_ARGUMENT for
   // messages out of turn and chunks that do not fit.
   absl::Status Take(const v1::AttendStreamRequest& message);
-  bool accepted() const { return inputs_.has_value() && ticket_.has_value(); }
+  // Likewise of a chunk of so many bytes, which belong where the return value says.
+  absl::StatusOr<std::byte*> TakeChunk(v1::StreamedTensor tensor, std::uint64_t offset, std::int64_t bytes);
+  bool accepted() const { return inputs_.has_value(); }
   bool committed() const { return committed_; }
 
   // REQUIRES: committed.
   void Compute(ComputePool::Done done);
   void Computed();
 
-  // Makes the message that is to go next; with `tick` one about progress, and then of results that are not many yet.
-  // False: there is none now. Throws std::bad_alloc.
+  // Makes the message that is to go next; with `tick` one about progress, and then of results that are not many yet. A
+  // chunk's data are in `piece` and not in the message. False: there is none now. Throws std::bad_alloc.
+  bool Next(StreamPhase phase, bool tick, v1::AttendStreamResponse* message, StreamResults::Piece* piece);
+  // Likewise, whole.
   bool Next(StreamPhase phase, bool tick, v1::AttendStreamResponse* message);
   // Whether the last one was given.
   bool ended() const { return ended_; }
@@ -46,6 +50,8 @@ class AttendStreamCall final : public AttendCall {
   bool computing() const { return work_ != nullptr; }
 
  private:
+  // What is wrong with a message of this part now.
+  absl::Status CheckTurn(v1::AttendStreamRequest::PartCase part) const;
   absl::Status TakeHeader(const v1::AttendStreamHeader& header);
   void Accepted(const v1::AttendStreamHeader& header);
   absl::Status Commit();

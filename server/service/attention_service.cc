@@ -24,7 +24,7 @@ grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* 
   return StartCall<AttendCall>({shared_, door_, Method::kAttend, context}, *request, response);
 }
 
-grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse>* AttentionService::AttendStream(
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* AttentionService::AttendStream(
     grpc::CallbackServerContext* context) {
   return StartStream({shared_, door_, Method::kAttendStream, context});
 }

@@ -11,15 +11,24 @@
 
 namespace headlight {
 
+// AttendStream as bytes, the other methods as messages.
+template <typename Methods>
+using WithUnaryMethods = v1::AttentionService::WithCallbackMethod_Attend<
+    v1::AttentionService::WithCallbackMethod_PlanAttention<v1::AttentionService::WithCallbackMethod_CompareAlgorithms<
+        v1::AttentionService::WithCallbackMethod_MergePartials<v1::AttentionService::WithCallbackMethod_GetDemo<
+            v1::AttentionService::WithCallbackMethod_GetServerInfo<Methods>>>>>>;
+using AttentionMethods =
+    WithUnaryMethods<v1::AttentionService::WithRawCallbackMethod_AttendStream<v1::AttentionService::Service>>;
+
 // Callback service: no gRPC thread waits or computes. Thread-safe.
-class AttentionService final : public v1::AttentionService::CallbackService {
+class AttentionService final : public AttentionMethods {
  public:
   // Both outlive every call.
   AttentionService(Shared& shared, const Door& door);
 
   grpc::ServerUnaryReactor* Attend(grpc::CallbackServerContext* context, const v1::AttendRequest* request,
                                    v1::AttendResponse* response) override;
-  grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse>* AttendStream(
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* AttendStream(
       grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* PlanAttention(grpc::CallbackServerContext* context, const v1::PlanAttentionRequest* request,
                                           v1::PlanAttentionResponse* response) override;

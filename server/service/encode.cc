@@ -142,8 +142,7 @@ void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v
   message->set_score_grid_bytes(static_cast<std::uint64_t>(plan.score_grid_bytes));
 }
 
-void EncodeAttend(AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
-                  v1::AttendResponse* message) {
+void EncodeAttend(AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks, v1::AttendResponse* message) {
   AttentionResult result = work.TakeResult();
   if (!result.output.empty()) EncodeTensor(std::move(result.output), message->mutable_output());
   if (!result.log_sum_exp.empty()) EncodeTensor(std::move(result.log_sum_exp), message->mutable_log_sum_exp());

@@ -23,8 +23,7 @@ void EncodeTensor(OwnedTensor&& tensor, v1::Tensor* message);
 void EncodeExecution(const ExecutionPlan& plan, const ExecutionRecord& record, v1::Execution* message);
 
 // Moves the results out of work and sinks. Statistics and execution are set by those who have them.
-void EncodeAttend(AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks,
-                  v1::AttendResponse* message);
+void EncodeAttend(AttentionWork& work, std::vector<std::unique_ptr<MapSink>>& sinks, v1::AttendResponse* message);
 void EncodeStatistics(const std::vector<HeadStatistics>& statistics,
                       google::protobuf::RepeatedPtrField<v1::HeadStatistics>* messages);
 void EncodeMap(MapResult&& map, v1::WeightMap* message);

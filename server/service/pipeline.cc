@@ -88,7 +88,8 @@ void AttendCall::MakeWork(absl::Time accepted, const Watch* watch) {
   for (const auto& sink : sinks_) sinks.push_back(sink.get());
   if (outputs.head_statistics) sinks.push_back(&statistics_.emplace(plan_->spec));
   MemoryAccount& account = ticket_->account();
-  attention_ = std::make_unique<AttentionWork>(*plan_, data_, account, shared_.matmuls, std::move(sinks), accepted, watch);
+  attention_ =
+      std::make_unique<AttentionWork>(*plan_, data_, account, shared_.matmuls, std::move(sinks), accepted, watch);
   std::vector<PhasedWork*> order{attention_.get()};
   if (outputs.verify_rows > 0) {
     verification_ = std::make_unique<VerificationWork>(*attention_, *plan_, verified_rows_, data_, account);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/service/attend_stream_call.h"
+#include "server/service/stream_wire.h"
 
 namespace headlight {
 namespace {
@@ -19,7 +20,7 @@ constexpr absl::Duration kTick = absl::Milliseconds(500);
 // Whatever uses the call or begins an operation of gRPC's stands between Enter and Leave. Once the stream has ended
 // nobody enters, and the last to leave finishes it: no operation is begun after gRPC's Finish, and nobody is in the
 // call when it is given back.
-class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse> {
+class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   explicit StreamReactor(const Arrival& arrival)
       : shared_(arrival.shared),
@@ -107,21 +108,22 @@ class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamReque
   }
 
   void Take() {
-    received_ += static_cast<std::int64_t>(message_.ByteSizeLong());
+    received_ += static_cast<std::int64_t>(message_.Length());
     {
       const absl::MutexLock lock(&mutex_);
       last_read_ = absl::Now();
     }
-    const absl::Status taken = Guarded([this] {
+    auto part = v1::AttendStreamRequest::PART_NOT_SET;
+    const absl::Status taken = Guarded([this, &part] {
       if (!call_->accepted()) HEADLIGHT_FAULT("accept");
-      return call_->Take(message_);
+      return TakeBytes(message_, *call_, &part);
     });
     if (!taken.ok()) return GiveUp(taken);
-    if (message_.has_header()) {
+    if (part == v1::AttendStreamRequest::kHeader) {
       watch_.Greet();
       Pump(/*tick=*/false);
     }
-    if (message_.has_commit()) Compute();
+    if (part == v1::AttendStreamRequest::kCommit) Compute();
     StartRead(&message_);
   }
 
@@ -139,7 +141,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamReque
       phase_ = StreamPhase::kComputing;
       ++inside_;  // until Computed
     }
-    LookAfter(kTick);
+    LookAfter(kTick / 5);  // the first soon: only then it is known how much there is to do
     const absl::Status begun = Guarded([this] {
       HEADLIGHT_FAULT("ticket");
       call_->Compute([this](const absl::Status& status) { Computed(status); });
@@ -210,7 +212,10 @@ class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamReque
       }
       bool made = false;
       const absl::Status status = Guarded([&] {
-        made = call_->Next(phase, tick, &answer_);
+        v1::AttendStreamResponse message;
+        StreamResults::Piece piece;
+        made = call_->Next(phase, tick, &message, &piece);
+        if (made) answer_ = PackMessage(message, std::move(piece));
         return absl::OkStatus();
       });
       if (!status.ok()) return GiveUp(status);
@@ -224,7 +229,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamReque
   }
 
   void StartWriting() {
-    sent_ += static_cast<std::int64_t>(answer_.ByteSizeLong());
+    sent_ += static_cast<std::int64_t>(answer_.Length());
     {
       const absl::MutexLock lock(&mutex_);
       write_began_ = absl::Now();
@@ -355,8 +360,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamReque
   const absl::Duration most_idle_;
   CallWatch watch_;
   std::optional<AttendStreamCall> call_;  // until the stream is finished
-  v1::AttendStreamRequest message_;
-  v1::AttendStreamResponse answer_;
+  grpc::ByteBuffer message_, answer_;
   std::int64_t received_ = 0, sent_ = 0;
   std::atomic<int> owners_{1};
   absl::Mutex mutex_;
@@ -375,7 +379,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<v1::AttendStreamReque
 
 }  // namespace
 
-grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse>* StartStream(const Arrival& arrival) {
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StartStream(const Arrival& arrival) {
   auto* reactor = new StreamReactor(arrival);
   reactor->Start(MayEnter(arrival));
   return reactor;

@@ -1,4 +1,4 @@
-// AttendStream as gRPC brings it: messages in both directions at once.
+// AttendStream as gRPC brings it: messages in both directions at once, as bytes (stream_wire.h).
 #ifndef HEADLIGHT_SERVER_SERVICE_STREAM_REACTOR_H_
 #define HEADLIGHT_SERVER_SERVICE_STREAM_REACTOR_H_
 
@@ -9,10 +9,10 @@
 
 namespace headlight {
 
-// One message is being written at a time, and the next is made when it was. Ends the call where the client neither sends
-// what is awaited nor reads what is written for max_stream_idle_milliseconds. Everything the call holds, but for the
-// message that is being written, is given back when its status is known. Deletes itself.
-grpc::ServerBidiReactor<v1::AttendStreamRequest, v1::AttendStreamResponse>* StartStream(const Arrival& arrival);
+// One message is being written at a time, and the next is made when it was. Ends the call where the client neither
+// sends what is awaited nor reads what is written for max_stream_idle_milliseconds. Everything the call holds, but for
+// the message that is being written, is given back when its status is known. Deletes itself.
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StartStream(const Arrival& arrival);
 
 }  // namespace headlight
 

@@ -1,7 +1,8 @@
 #include "server/service/stream_tensors.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
-#include <cstring>
 #include <new>
 #include <optional>
 #include <string>
@@ -60,11 +61,14 @@ std::string NameOfTensor(v1::StreamedTensor tensor) {
 }  // namespace
 
 Room MakeRoom(std::int64_t bytes) {
-  constexpr std::int64_t kAlignment = 64;
-  auto* room = static_cast<std::byte*>(
-      std::aligned_alloc(kAlignment, static_cast<std::size_t>(std::max(RoundUp(bytes, kAlignment), kAlignment))));
-  if (room == nullptr) throw std::bad_alloc();
-  return Room(room);
+  constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
+  const bool large = bytes >= 4 * kHugePage;
+  const std::int64_t alignment = large ? kHugePage : 64;
+  const auto size = static_cast<std::size_t>(RoundUp(std::max<std::int64_t>(bytes, 1), 64));
+  void* room = nullptr;
+  if (posix_memalign(&room, static_cast<std::size_t>(alignment), size) != 0) throw std::bad_alloc();
+  if (large) (void)madvise(room, size, MADV_HUGEPAGE);  // what does not have them goes without
+  return Room(static_cast<std::byte*>(room));
 }
 
 StreamInputs::StreamInputs(const ProblemRequest& request) {
@@ -113,20 +117,19 @@ void StreamInputs::Bind(AttentionData& data) {
   }
 }
 
-absl::Status StreamInputs::Take(const v1::TensorChunk& chunk) {
-  const auto found = std::find_if(inputs_.begin(), inputs_.end(),
-                                  [&chunk](const Input& input) { return input.tensor == chunk.tensor(); });
-  const auto bytes = static_cast<std::int64_t>(chunk.data().size());
+absl::StatusOr<std::byte*> StreamInputs::Place(v1::StreamedTensor tensor, std::uint64_t offset, std::int64_t bytes) {
+  const auto found =
+      std::find_if(inputs_.begin(), inputs_.end(), [tensor](const Input& input) { return input.tensor == tensor; });
   Violations violations;
   if (found == inputs_.end()) {
-    violations.Add("chunk.tensor", NameOfTensor(chunk.tensor()), "a tensor of the header");
+    violations.Add("chunk.tensor", NameOfTensor(tensor), "a tensor of the header");
   }
   if (bytes < 1 || bytes > kMostChunkBytes) {
     violations.Add("chunk.data", absl::StrCat(bytes, " bytes"), absl::StrCat("1 to ", kMostChunkBytes, " bytes"));
   }
   if (found != inputs_.end()) {
-    if (chunk.offset() != static_cast<std::uint64_t>(found->received)) {
-      violations.Add("chunk.offset", absl::StrCat(chunk.offset(), " of ", found->field),
+    if (offset != static_cast<std::uint64_t>(found->received)) {
+      violations.Add("chunk.offset", absl::StrCat(offset, " of ", found->field),
                      absl::StrCat(found->received, ": chunks of a tensor go on where the one before ended"));
     } else if (bytes > found->bytes - found->received && bytes <= kMostChunkBytes) {
       violations.Add("chunk.data", absl::StrCat(bytes, " bytes at ", found->received, " of ", found->field),
@@ -134,17 +137,17 @@ absl::Status StreamInputs::Take(const v1::TensorChunk& chunk) {
     }
   }
   if (!violations.empty()) return violations.ToStatus();
-  std::memcpy(found->room.get() + found->received, chunk.data().data(), chunk.data().size());
   found->received += bytes;
-  return absl::OkStatus();
+  return found->room.get() + offset;
 }
 
 absl::Status StreamInputs::Complete() const {
   Violations violations;
   for (const Input& input : inputs_) {
     if (input.received == input.bytes) continue;
-    violations.Add(std::string(input.field), absl::StrCat(input.received, " bytes in chunks before the commit"),
-                   absl::StrCat(input.bytes, " bytes for ", ToString(input.form.shape), " of ", NameOf(input.form.kind)));
+    violations.Add(
+        std::string(input.field), absl::StrCat(input.received, " bytes in chunks before the commit"),
+        absl::StrCat(input.bytes, " bytes for ", ToString(input.form.shape), " of ", NameOf(input.form.kind)));
   }
   return violations.ToStatus();
 }
@@ -225,17 +228,17 @@ void StreamResults::Describe(const ProblemSpec& spec,
   if (outputs.log_sum_exp) EncodeForm(v1::STREAMED_TENSOR_LOG_SUM_EXP, TensorKind::kF32, rows, results->Add());
 }
 
-bool StreamResults::Take(bool any, v1::TensorChunk* chunk) {
+std::optional<StreamResults::Piece> StreamResults::Take(bool any, v1::TensorChunk* chunk) {
   const absl::MutexLock lock(&mutex_);
   for (Result& result : results_) {
     const std::optional<Range> range = result.ready.Take(any ? 1 : kWorthSending, kMostChunkBytes);
     if (!range.has_value()) continue;
     chunk->set_tensor(result.tensor);
     chunk->set_offset(static_cast<std::uint64_t>(range->begin));
-    chunk->set_data(result.room.get() + range->begin, static_cast<std::size_t>(range->size()));
-    return true;
+    const auto* data = reinterpret_cast<const char*>(result.room.get() + range->begin);
+    return Piece{{data, static_cast<std::size_t>(range->size())}, result.room};
   }
-  return false;
+  return std::nullopt;
 }
 
 }  // namespace headlight

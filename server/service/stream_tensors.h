@@ -7,10 +7,12 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "headlight/v1/attention_service.pb.h"
@@ -25,7 +27,8 @@ namespace headlight {
 // A chunk, of a request or of an answer, has at most so many bytes.
 inline constexpr std::int64_t kMostChunkBytes = std::int64_t{1} << 20;
 
-// Room that was not written, aligned to 64 bytes. Throws std::bad_alloc.
+// Room that was not written, aligned to 64 bytes; on huge pages where it is large, for small ones take longer to get
+// than to fill. Throws std::bad_alloc.
 struct FreeRoom {
   void operator()(std::byte* room) const { std::free(room); }
 };
@@ -45,8 +48,9 @@ class StreamInputs {
 
   // Makes the room, and has `data` view it. REQUIRES: CheckProblem found the request sane. Throws std::bad_alloc.
   void Bind(AttentionData& data);
-  // Errors: INVALID_ARGUMENT, all that is wrong with the chunk. REQUIRES: Bind.
-  absl::Status Take(const v1::TensorChunk& chunk);
+  // Where a chunk of so many bytes belongs; it counts as received. Errors: INVALID_ARGUMENT, all that is wrong with it.
+  // REQUIRES: Bind.
+  absl::StatusOr<std::byte*> Place(v1::StreamedTensor tensor, std::uint64_t offset, std::int64_t bytes);
   // Whether all came. Errors: INVALID_ARGUMENT, every tensor that is not complete.
   absl::Status Complete() const;
 
@@ -82,14 +86,20 @@ class StreamResults final : public RowListener {
   // What will be sent, for the client.
   static void Describe(const ProblemSpec& spec, google::protobuf::RepeatedPtrField<v1::StreamedTensorSpec>* results);
 
-  // Makes `chunk` of bytes that are ready: of as many as a message is worth, or of `any`. False: there are none.
-  bool Take(bool any, v1::TensorChunk* chunk);
+  // Bytes of a result, and what keeps them.
+  struct Piece {
+    absl::string_view data;
+    std::shared_ptr<const std::byte> owner;
+  };
+  // Fills `chunk` in, but for its data, which are returned: bytes that are ready, as many as a message is worth, or
+  // `any`. nullopt: there are none.
+  std::optional<Piece> Take(bool any, v1::TensorChunk* chunk);
 
  private:
   struct Result {
     v1::StreamedTensor tensor;
     std::int64_t row_bytes;  // of one head
-    Room room;
+    std::shared_ptr<std::byte> room;
     ReadyRanges ready = {};
   };
 

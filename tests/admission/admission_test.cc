@@ -137,6 +137,17 @@ TEST_F(AdmissionTest, DoesNotWaitForCallsThatWereGivenUp) {
   EXPECT_EQ(admission_.backlog_seconds(), 0);
 }
 
+// Whoever takes an hour to send what is to be computed keeps nobody else from computing.
+TEST_F(AdmissionTest, DoesNotWaitForCallsWhoseDataStillComes) {
+  auto sending = Admit(Taking(8));
+  ASSERT_TRUE(sending.ok()) << sending.status();
+  sending->control()->SetReceiving(true);
+  EXPECT_EQ(admission_.backlog_seconds(), 0);
+  EXPECT_TRUE(Admit(Taking(8)).ok());
+  sending->control()->SetReceiving(false);
+  ExpectOverloaded(Admit(Taking(8)).status(), "wait");
+}
+
 TEST_F(AdmissionTest, RefusesDeadlinesThatCannotBeMet) {
   const absl::Status status = Admit(Taking(4), Priority::kInteractive, absl::Seconds(1)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);

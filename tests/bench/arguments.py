@@ -1,6 +1,6 @@
 """What the benchmarks' command lines take, refused before the work begins rather than after it.
 
-`arguments.py peers|service ARGS` looks at them alone, before `./dev bench` installs gigabytes. Exit status 2: they are wrong.
+`arguments.py peers|service|stream ARGS` looks at them alone, before `./dev bench` installs gigabytes. Exit status 2: they are wrong.
 """
 
 import argparse
@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PEER_ROWS = ROOT / "tests/bench/peers.txt"
+STREAM_ROWS = ROOT / "tests/bench/stream.txt"
 
 CPU_TARGETS = ("avx512", "avx2", "sse4", "neon", "baseline")
 MOST_THREADS = 256
@@ -70,11 +71,28 @@ def peers(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=writable, help="file for the report")
     options = parser.parse_args(arguments)
-    lines = PEER_ROWS.read_text(encoding="utf-8").splitlines()
+    check_rows(parser, options.rows, PEER_ROWS)
+    return options
+
+
+def check_rows(parser: argparse.ArgumentParser, rows: str | None, file: Path) -> None:
+    """Refuses names that no line of the file begins with."""
+    lines = file.read_text(encoding="utf-8").splitlines()
     known = {line.split()[0] for line in lines if line and not line.startswith("#")}
-    unknown = set(options.rows.split(",")) - known if options.rows else set()
+    unknown = set(rows.split(",")) - known if rows else set()
     if unknown:
         parser.error(f"no row is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+
+
+def stream(arguments: list[str]) -> argparse.Namespace:
+    """Of `./dev bench stream`."""
+    parser = argparse.ArgumentParser(prog="./dev bench stream", description="Our streamed calls beside a bare gRPC echo.")
+    parser.add_argument("--rows", help="names of rows of tests/bench/stream.txt, with commas between (all)")
+    parser.add_argument("--runs", type=count, default=15, help="calls of each (15)")
+    parser.add_argument("--json", type=writable, help="file for the report")
+    parser.add_argument("--bin", default=str(ROOT / "build/release/bin"), help="where our binaries are")
+    options = parser.parse_args(arguments)
+    check_rows(parser, options.rows, STREAM_ROWS)
     return options
 
 
@@ -93,4 +111,4 @@ def service(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    {"peers": peers, "service": service}[sys.argv[1]](sys.argv[2:])
+    {"peers": peers, "service": service, "stream": stream}[sys.argv[1]](sys.argv[2:])

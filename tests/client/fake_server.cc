@@ -193,6 +193,94 @@ grpc::Status FakeServer::Begin(grpc::ServerContext* context) {
   return failure.status;
 }
 
+void FakeServer::LoseChunks() {
+  const std::lock_guard lock(mutex_);
+  loses_chunks_ = true;
+}
+
+namespace {
+
+using Stream = grpc::ServerReaderWriter<v1::AttendStreamResponse, v1::AttendStreamRequest>;
+
+v1::AttendRequest ReadRequest(Stream& stream) {
+  v1::AttendRequest request;
+  v1::AttendStreamRequest message;
+  while (stream.Read(&message)) {
+    if (message.has_header()) {
+      *request.mutable_outputs() = message.header().call().outputs();
+      const v1::QueryKeyValueSpec& given = message.header().call().query_key_value();
+      *request.mutable_query_key_value()->mutable_query()->mutable_shape() = given.query().shape();
+    }
+    if (message.chunk().tensor() == v1::STREAMED_TENSOR_QUERY) {
+      std::string* data = request.mutable_query_key_value()->mutable_query()->mutable_f32_le();
+      if (message.chunk().offset() == data->size()) data->append(message.chunk().data());
+    }
+  }
+  return request;
+}
+
+void AnnounceResult(v1::StreamedTensor name, const v1::Tensor& tensor, v1::AttendStreamAcceptance* acceptance) {
+  v1::StreamedTensorSpec* result = acceptance->add_results();
+  result->set_tensor(name);
+  *result->mutable_spec()->mutable_shape() = tensor.shape();
+  result->mutable_spec()->set_kind(v1::TENSOR_KIND_F32);
+}
+
+void WriteChunks(v1::StreamedTensor name, const v1::Tensor& tensor, bool loses, Stream& stream) {
+  const std::string& data = tensor.f32_le();
+  const std::size_t size = sizeof(float) * static_cast<std::size_t>(tensor.shape(tensor.shape_size() - 1));
+  for (std::size_t end = data.size(); end > 0 && !(loses && end == size); end -= size) {
+    v1::AttendStreamResponse message;
+    message.mutable_chunk()->set_tensor(name);
+    message.mutable_chunk()->set_offset(end - size);
+    message.mutable_chunk()->set_data(data.substr(end - size, size));
+    stream.Write(message);
+  }
+}
+
+void WriteMap(std::uint64_t index, const v1::WeightMap& map, Stream& stream) {
+  const auto columns = static_cast<std::size_t>(map.weights().shape(1));
+  for (std::int64_t row = 0; row < map.weights().shape(0); ++row) {
+    v1::AttendStreamResponse message;
+    v1::WeightMapBlock* block = message.mutable_map();
+    block->set_map(index);
+    block->set_first(static_cast<std::uint64_t>(row));
+    *block->mutable_part() = map;
+    block->mutable_part()->mutable_weights()->set_shape(0, 1);
+    const std::size_t size = columns * sizeof(float);
+    block->mutable_part()->mutable_weights()->set_f32_le(
+        map.weights().f32_le().substr(static_cast<std::size_t>(row) * size, size));
+    stream.Write(message);
+  }
+}
+
+}  // namespace
+
+grpc::Status FakeServer::AttendStream(grpc::ServerContext* context, Stream* stream) {
+  const v1::AttendRequest request = ReadRequest(*stream);
+  v1::AttendResponse answer;
+  if (grpc::Status status = Attend(context, &request, &answer); !status.ok()) return status;
+  const bool loses = [this] {
+    const std::lock_guard lock(mutex_);
+    return loses_chunks_;
+  }();
+  v1::AttendStreamResponse message;
+  AnnounceResult(v1::STREAMED_TENSOR_OUTPUT, answer.output(), message.mutable_acceptance());
+  if (answer.has_log_sum_exp()) {
+    AnnounceResult(v1::STREAMED_TENSOR_LOG_SUM_EXP, answer.log_sum_exp(), message.mutable_acceptance());
+  }
+  message.mutable_acceptance()->set_maps(static_cast<std::uint64_t>(answer.maps_size()));
+  stream->Write(message);
+  message.mutable_progress()->set_all_tiles(7);
+  stream->Write(message);
+  WriteChunks(v1::STREAMED_TENSOR_OUTPUT, answer.output(), loses, *stream);
+  if (answer.has_log_sum_exp()) WriteChunks(v1::STREAMED_TENSOR_LOG_SUM_EXP, answer.log_sum_exp(), loses, *stream);
+  for (int i = 0; i < answer.maps_size(); ++i) WriteMap(static_cast<std::uint64_t>(i), answer.maps(i), *stream);
+  *message.mutable_end()->mutable_execution() = answer.execution();
+  stream->Write(message);
+  return grpc::Status::OK;
+}
+
 grpc::Status FakeServer::Attend(grpc::ServerContext* context, const v1::AttendRequest* request,
                                 v1::AttendResponse* response) {
   if (grpc::Status status = Begin(context); !status.ok()) return status;

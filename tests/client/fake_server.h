@@ -25,7 +25,9 @@ grpc::Status DetailedStatus(grpc::StatusCode code, const std::string& message,
 // Attend gives the query (or the embeddings, or [1, 2] zeros) back as the output, zeros as log-sum-exp and head outputs
 // [1, 2, T, 3], and maps whose row r gives 0.80 to key r - 1 (row 0: to key 0) and shares the rest among the others;
 // head 1 is turned around, from key T - 1 - r on. Top keys are the first of each row alone, column sums those of such
-// maps, and cell i of a pooled map is i. Statistics and verification are fixed, and so is the plan.
+// maps, and cell i of a pooled map is i. Statistics and verification are fixed, and so is the plan. AttendStream puts
+// an AttendRequest of Q, K and V together and gives what Attend gives: chunks of one row, the last first, maps row by
+// row.
 class FakeServer final : public v1::AttentionService::Service {
  public:
   // With further services of the contract, which outlive it.
@@ -37,6 +39,9 @@ class FakeServer final : public v1::AttentionService::Service {
 
   // The next calls fail so, in this order. A pushback that is not empty goes out as grpc-retry-pushback-ms.
   void FailNext(grpc::Status status, std::string pushback = "");
+
+  // What AttendStream gives, query and log-sum-exp too, comes without its last chunk from now on.
+  void LoseChunks();
 
   // The next answer to Attend.
   void AnswerNext(v1::AttendResponse response);
@@ -53,6 +58,9 @@ class FakeServer final : public v1::AttentionService::Service {
 
   grpc::Status Attend(grpc::ServerContext* context, const v1::AttendRequest* request,
                       v1::AttendResponse* response) override;
+  grpc::Status AttendStream(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::AttendStreamResponse, v1::AttendStreamRequest>* stream) override;
   grpc::Status PlanAttention(grpc::ServerContext* context, const v1::PlanAttentionRequest* request,
                              v1::PlanAttentionResponse* response) override;
   grpc::Status CompareAlgorithms(grpc::ServerContext* context, const v1::CompareAlgorithmsRequest* request,
@@ -73,6 +81,7 @@ class FakeServer final : public v1::AttentionService::Service {
 
   mutable std::mutex mutex_;
   int calls_ = 0;
+  bool loses_chunks_ = false;
   std::vector<std::string> last_authorization_;
   std::deque<Failure> failures_;
   std::deque<v1::AttendResponse> answers_;

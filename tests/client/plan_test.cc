@@ -72,6 +72,14 @@ TEST(Plan, SeedsAndNamesStay) {
   EXPECT_EQ(PlanRequestOf(request).self_attention().weights_case(), v1::SelfAttentionSpec::kLayer);
 }
 
+TEST(Plan, PartOfTheKeysStays) {
+  v1::AttendRequest request;
+  request.mutable_query_key_value()->mutable_part()->set_begin(3);
+  request.mutable_query_key_value()->mutable_part()->set_total_keys(9);
+  EXPECT_EQ(PlanRequestOf(request).query_key_value().part().begin(), 3U);
+  EXPECT_EQ(PlanRequestOf(request).query_key_value().part().total_keys(), 9U);
+}
+
 TEST(Plan, OptionsLoseTheirTensorsAlone) {
   v1::AttendRequest request;
   request.mutable_options()->mutable_mask()->mutable_causal()->set_offset(2);

@@ -1,4 +1,5 @@
-"""The programs of client/examples, built and run as their READMEs say, on the golden vectors and on spoiled ones.
+"""The programs of client/examples, built and run as their READMEs say, on the golden vectors, on spoiled ones and on
+spoiled streams.
 
 They are copied to build/examples first, in the tree's own layout, so that nothing is left in the tree and what they
 install is there the next time. Heavy ones, whose READMEs say so, are tested with HEADLIGHT_LONG alone.
@@ -19,9 +20,11 @@ import stubs
 
 stubs.generate()
 
+from relay import Chunks, Relay, flip_a_bit, last_piece_first, swap_two_pieces
 from server_process import ROOT, Server
 
 TREE = ROOT / "build" / "examples"
+COUNT = len(list((ROOT / "tests/golden").glob("*.json")))
 GOLDEN_VECTORS = os.environ.get("HEADLIGHT_GOLDEN_VECTORS", str(ROOT / "build/release/tests/golden-vectors"))
 LONG = "HEADLIGHT_LONG" in os.environ
 # The name of each, and what it needs beside what `./dev test` installs.
@@ -38,6 +41,7 @@ LANGUAGES = {
 LONG_NEEDS = {"cpp": ["cmake", "ninja", "protoc"], "shell": ["go"]}
 BLOCK = re.compile(r"^<!-- test: (\S+) -->\n```sh\n(.*?)^```", re.M | re.S)
 GRPC, WEB, FILES = "127.0.0.1:50051", "127.0.0.1:8080", "../../../tests/golden/"
+STREAMED = "rotary: streamed, the same bits: true"
 # The Go that `./dev test` installs goes before an older one.
 ENVIRONMENT = {**os.environ, "PATH": f"{ROOT / 'build/venv-go/bin'}:{os.environ['PATH']}"}
 
@@ -55,6 +59,9 @@ class Example:
         wanted = f"{kind}-long" if self.long else kind
         blocks = [code.replace("\\\n", "") for name, code in BLOCK.findall(text) if name == wanted]
         return [line for block in blocks for line in block.splitlines()]
+
+    def streams(self) -> bool:
+        return any(GRPC in command for command in self.commands("run"))
 
     def sh(self, command: str, seconds: float) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -103,19 +110,28 @@ def server() -> Iterator[Server]:
     running.close()
 
 
-Run = Callable[[Example, Path], list[subprocess.CompletedProcess]]
+@pytest.fixture
+def relay(server: Server) -> Iterator[Relay]:
+    between = Relay(server.address)
+    yield between
+    between.close()
+
+
+Run = Callable[..., list[subprocess.CompletedProcess]]
 
 
 @pytest.fixture
 def run(server: Server) -> Run:
-    """Runs an example's commands on the golden files of a folder."""
+    """Runs an example's commands on the golden files of a folder; calls over gRPC may go to another address."""
 
-    def run_on(example: Example, folder: Path) -> list[subprocess.CompletedProcess]:
+    def run_on(
+        example: Example, folder: Path = TREE / "tests/golden", address: str = server.address
+    ) -> list[subprocess.CompletedProcess]:
         if missing := build(example):
             pytest.skip(missing)
         commands = example.commands("run")
         assert all(FILES in command and (GRPC in command or WEB in command) for command in commands)
-        places = {GRPC: server.address, WEB: server.web, FILES: f"{folder}/"}
+        places = {GRPC: address, WEB: server.web, FILES: f"{folder}/"}
         for default, actual in places.items():
             commands = [command.replace(default, actual) for command in commands]
         return [example.sh(command, 120) for command in commands]
@@ -176,16 +192,40 @@ def name_of(example: Example) -> str:
     return example.language + ("-long" if example.long and Example(example.language, False) in EXAMPLES else "")
 
 
-of_each = pytest.mark.parametrize("example", [e for e in EXAMPLES if LONG or not e.long], ids=name_of)
+TESTED = [e for e in EXAMPLES if LONG or not e.long]
+of_each = pytest.mark.parametrize("example", TESTED, ids=name_of)
+of_each_that_streams = pytest.mark.parametrize("example", [e for e in TESTED if e.streams()], ids=name_of)
 
 
 @of_each
 def test_golden(run: Run, example: Example) -> None:
-    count = len(list((TREE / "tests/golden").glob("*.json")))
-    assert count >= 4
-    for ended in run(example, TREE / "tests/golden"):
+    assert COUNT >= 4
+    for command, ended in zip(example.commands("run"), run(example), strict=True):
         assert ended.returncode == 0, ended.stdout
-        assert ended.stdout.splitlines()[-1] == f"golden check passed: {count} of {count}", ended.stdout
+        assert ended.stdout.splitlines()[-1] == f"golden check passed: {COUNT} of {COUNT}", ended.stdout
+        assert ended.stdout.lower().splitlines().count(STREAMED) == (GRPC in command), ended.stdout
+
+
+@of_each_that_streams
+def test_streamed_in_any_order(run: Run, relay: Relay, example: Example) -> None:
+    """The output comes in small chunks, the last one first."""
+    relay.change = last_piece_first
+    for ended in (runs := run(example, address=relay.address)):
+        assert ended.returncode == 0, ended.stdout
+        assert STREAMED in ended.stdout.lower(), ended.stdout
+    assert relay.changed == len(runs)
+
+
+@of_each_that_streams
+@pytest.mark.parametrize("change", [flip_a_bit, swap_two_pieces])
+def test_spoiled_stream(run: Run, relay: Relay, example: Example, change: Callable[[Chunks], Chunks]) -> None:
+    """A streamed output that is not the unary one, by one bit or by the places of its bytes, is seen."""
+    relay.change = change
+    for ended in (runs := run(example, address=relay.address)):
+        assert ended.returncode != 0, ended.stdout
+        assert STREAMED.replace("true", "false") in ended.stdout.lower(), ended.stdout
+        assert f"golden check failed: {COUNT - 1} of {COUNT}" in ended.stdout, ended.stdout
+    assert relay.changed == len(runs)
 
 
 @of_each

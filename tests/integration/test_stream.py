@@ -1,6 +1,12 @@
 """AttendStream: the same bits as Attend, whatever the chunks; lengths beyond it; and every way in which a stream can end."""
 
+import contextlib
+import json
+import os
+import pty
 import queue
+import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -13,7 +19,7 @@ import test_forms
 from grpc import StatusCode
 from make import BOTTOM_RIGHT, TOP_LEFT, Sizes, column_sums, embeddings, full_map, pooled, qkv, top_keys, with_algorithm
 from rpc_errors import failure_of, refusal_of
-from server_process import wait_until
+from server_process import CLI, environment, wait_until
 from streams import COMMIT, MIB, assemble, attend_streamed, chunk_of, chunks_of, header_of, messages_of, tensors_of
 from wire import ALGORITHM_NAMES, ALGORITHMS, BF16, F16, F32, FLASH, KINDS, array, outputs_pb, service_grpc, service_pb, tensor
 
@@ -453,3 +459,92 @@ def test_causal_and_windowed_rows_of_a_long_call(server, rng) -> None:
     request.options.mask.causal.alignment = TOP_LEFT
     request.outputs.log_sum_exp = request.outputs.head_outputs = True
     assert make.bits(attend_streamed(server, request)) == make.bits(server.attend(request))
+
+
+# The command line.
+
+
+def command(server, *arguments: str) -> list[str]:
+    return [CLI, "--address", server.address, "attend", *arguments]
+
+
+def inputs_in(folder, rng, tokens: int, size: int = 16) -> list[str]:
+    flags = []
+    for name in ("query", "key", "value"):
+        np.save(folder / f"{name}.npy", rng.standard_normal((1, 2, tokens, size), dtype=F32))
+        flags += [f"--{name}", str(folder / f"{name}.npy")]
+    return flags
+
+
+def test_the_command_line_streams_what_it_is_told_to(server, rng, tmp_path) -> None:
+    flags = [*inputs_in(tmp_path, rng, 200), "--causal", "top-left", "--maps", "0:top=4", "--maps", "all:pooled=8x8,max"]
+    answers = []
+    for stream in ([], ["--stream"]):
+        out = tmp_path / f"out{len(stream)}.npy"
+        run = subprocess.run(
+            command(server, *flags, *stream, "--output", str(out), "--json"),
+            env=environment(), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (run.returncode, run.stderr) == (0, "")
+        answers.append((out.read_bytes(), json.loads(run.stdout)["maps"]))
+    assert answers[0] == answers[1]
+
+
+def test_a_terminal_shows_how_far_a_long_call_is(server, rng, tmp_path) -> None:
+    flags = [*inputs_in(tmp_path, rng, 17_000), "--output", str(tmp_path / "out.npy")]
+    leader, terminal = pty.openpty()
+    run = subprocess.Popen(
+        [CLI, "--address", server.address, "--timeout", "300", "attend", *flags],
+        env=environment(), stdout=subprocess.DEVNULL, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's other end was closed
+        while more := os.read(leader, 65_536):
+            shown += more
+    os.close(leader)
+    assert run.wait(60) == 0
+    text = shown.decode()
+    assert "sending   [########################] 100 %  6.2 MiB of 6.2 MiB" in text
+    assert re.search(r"computing \[#* *\] +\d+ %  \d+ of \d+ tiles", text)
+    assert text.endswith("\r\x1b[K")
+    assert np.load(tmp_path / "out.npy").shape == (1, 2, 17_000, 16)
+
+
+# Bytes that other libraries write.
+
+
+def raw_call(server, messages: list[bytes]) -> list[service_pb.AttendStreamResponse]:
+    call = server.channel.stream_stream(
+        "/headlight.v1.AttentionService/AttendStream",
+        response_deserializer=service_pb.AttendStreamResponse.FromString,
+    )
+    return list(call(iter(messages), timeout=30))
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """One field of the wire format."""
+    if isinstance(value, int):
+        return make.varint(number << 3) + make.varint(value)
+    return make.varint(number << 3 | 2) + make.varint(len(value)) + value
+
+
+def test_chunks_with_their_fields_in_any_order(server, rng) -> None:
+    """The data first, an unknown field, a field twice: what a parser of protobuf must take."""
+    request = qkv(rng, Sizes(heads=2, tokens=9, size=4))
+    messages = [header_of(request).SerializeToString()]
+    for number, data in tensors_of(request).items():
+        half = len(data) // 2
+        first = field(3, data[:half]) + field(1, number)
+        second = field(9, b"of a later version") + field(1, 99) + field(1, number) + field(2, half) + field(3, data[half:])
+        messages += [field(2, first), field(2, second)]
+    messages.append(COMMIT.SerializeToString())
+    assert make.bits(assemble(raw_call(server, messages))) == make.bits(server.attend(request))
+
+
+@pytest.mark.parametrize("broken", [b"\xff", b"\x12\x7f", field(2, b"\x1a\x05abc"), field(2, b"\x08"), b"\x12\x80\x80\x80\x80\x80\x01"])
+def test_bytes_that_are_no_message(server, rng, canary, broken: bytes) -> None:
+    header = header_of(qkv(rng)).SerializeToString()
+    failure = refusal_of(lambda: raw_call(server, [header, broken]), INVALID, "INVALID_REQUEST")
+    assert "no message" in failure.violations["part"]
+    canary()

@@ -2,10 +2,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"slices"
@@ -24,7 +26,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-const mostBytes = 256 << 20 // gRPC's own limit is 4 MiB
+const (
+	mostBytes  = 256 << 20 // gRPC's own limit is 4 MiB
+	chunkBytes = 128       // many for a small tensor, to show it; send 1 MiB, the most that is allowed
+)
 
 type golden struct {
 	Name              string
@@ -93,16 +98,94 @@ func refused(err error, want golden) bool {
 	return name == want.Error.Code && slices.Equal(fields, want.Error.Fields)
 }
 
+func spec(tensor *pb.Tensor) *pb.TensorSpec {
+	return &pb.TensorSpec{Shape: tensor.Shape, Kind: pb.TensorKind_TENSOR_KIND_F32}
+}
+
+// What a stream takes: the call without its tensors' bytes, those in chunks, a commit.
+func parts(request *pb.AttendRequest) []*pb.AttendStreamRequest {
+	given := request.GetQueryKeyValue()
+	specs := &pb.QueryKeyValueSpec{Query: spec(given.Query), Key: spec(given.Key), Value: spec(given.Value)}
+	call := &pb.PlanAttentionRequest{
+		Input:   &pb.PlanAttentionRequest_QueryKeyValue{QueryKeyValue: specs},
+		Options: request.Options,
+		Outputs: request.Outputs,
+	}
+	all := []*pb.AttendStreamRequest{{Part: &pb.AttendStreamRequest_Header{Header: &pb.AttendStreamHeader{Call: call}}}}
+	for name, tensor := range map[pb.StreamedTensor]*pb.Tensor{ // tensors may come in any order
+		pb.StreamedTensor_STREAMED_TENSOR_QUERY: given.Query,
+		pb.StreamedTensor_STREAMED_TENSOR_KEY:   given.Key,
+		pb.StreamedTensor_STREAMED_TENSOR_VALUE: given.Value,
+	} {
+		offset := uint64(0)
+		for data := range slices.Chunk(tensor.GetF32Le(), chunkBytes) {
+			chunk := &pb.TensorChunk{Tensor: name, Offset: offset, Data: data}
+			all = append(all, &pb.AttendStreamRequest{Part: &pb.AttendStreamRequest_Chunk{Chunk: chunk}})
+			offset += uint64(len(data))
+		}
+	}
+	return append(all, &pb.AttendStreamRequest{Part: &pb.AttendStreamRequest_Commit{Commit: &pb.AttendStreamCommit{}}})
+}
+
+func receive(stream pb.AttentionService_AttendStreamClient) ([]byte, error) {
+	var output []byte
+	for {
+		message, err := stream.Recv()
+		if err == io.EOF {
+			return output, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch part := message.Part.(type) {
+		case *pb.AttendStreamResponse_Acceptance:
+			size := int64(4)
+			for _, axis := range part.Acceptance.Results[0].Spec.Shape {
+				size *= axis
+			}
+			output = make([]byte, size)
+		case *pb.AttendStreamResponse_Chunk: // of the output, the one result that was asked for; in any order
+			copy(output[part.Chunk.Offset:], part.Chunk.Data)
+		}
+	}
+}
+
+func streamed(ctx context.Context, client pb.AttentionServiceClient, request *pb.AttendRequest) ([]byte, error) {
+	stream, err := client.AttendStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range parts(request) {
+		if stream.Send(part) != nil {
+			break // Recv says why
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return receive(stream)
+}
+
 func check(client pb.AttentionServiceClient, file string) bool {
 	var want golden
 	must(0, json.Unmarshal(must(os.ReadFile(file)), &want))
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	answer, err := client.Attend(ctx, fromJSON(want.Request, &pb.AttendRequest{}))
+	request := fromJSON(want.Request, &pb.AttendRequest{})
+	answer, err := client.Attend(ctx, request)
 	if err != nil {
 		return refused(err, want)
 	}
-	return want.Expected != nil && answered(answer, want)
+	good := want.Expected != nil && answered(answer, want)
+	if good && len(request.GetQueryKeyValue().GetQuery().GetF32Le()) > 0 { // the golden whose Q, K and V are bytes
+		output, err := streamed(ctx, client, request)
+		if err != nil {
+			return refused(err, want)
+		}
+		good = bytes.Equal(output, answer.Output.GetF32Le())
+		fmt.Printf("%s: streamed, the same bits: %t\n", want.Name, good)
+	}
+	return good
 }
 
 func main() {

@@ -1,6 +1,7 @@
 """Sends golden requests to a Headlight server and compares its answers: attend.py ADDRESS FILE..."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from headlight.v1 import attention_service_pb2 as pb
 from headlight.v1 import attention_service_pb2_grpc as rpc
+from headlight.v1 import tensor_pb2 as tensor_pb
 
 CHANNEL = [
     ("grpc.service_config", Path("../service_config.json").read_text()),
@@ -18,6 +20,7 @@ CHANNEL = [
     ("grpc.per_rpc_retry_buffer_size", 256 << 20),
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
 ]
+CHUNK_BYTES = 128  # many for a small tensor, to show it; send 1 MiB, the most that is allowed
 
 
 def numbers(tensor):
@@ -56,13 +59,42 @@ def refused(error, golden):
     return golden.get("error") == {"code": error.code().name, "fields": fields}
 
 
+def parts(request):
+    """What a stream takes: the call without its tensors' bytes, those in chunks, a commit."""
+    tensors = {name: getattr(request.query_key_value, name) for name in ("query", "key", "value")}
+    specs = {name: tensor_pb.TensorSpec(shape=t.shape, kind="TENSOR_KIND_F32") for name, t in tensors.items()}
+    call = pb.PlanAttentionRequest(query_key_value=specs, options=request.options, outputs=request.outputs)
+    yield pb.AttendStreamRequest(header=pb.AttendStreamHeader(call=call))
+    for name, tensor in tensors.items():
+        for at in range(0, len(tensor.f32_le), CHUNK_BYTES):
+            data = tensor.f32_le[at : at + CHUNK_BYTES]
+            chunk = pb.TensorChunk(tensor=f"STREAMED_TENSOR_{name.upper()}", offset=at, data=data)
+            yield pb.AttendStreamRequest(chunk=chunk)
+    yield pb.AttendStreamRequest(commit=pb.AttendStreamCommit())
+
+
+def streamed(stub, request, answer, golden):
+    output = bytearray()
+    for message in stub.AttendStream(parts(request), timeout=10):
+        if message.HasField("acceptance"):
+            output = bytearray(4 * math.prod(message.acceptance.results[0].spec.shape))
+        elif message.HasField("chunk"):  # of the output, the one result that was asked for; in any order
+            output[message.chunk.offset : message.chunk.offset + len(message.chunk.data)] = message.chunk.data
+    same = output == answer.output.f32_le
+    print(f"{golden['name']}: streamed, the same bits: {same}")
+    return same
+
+
 def check(stub, golden):
     request = json_format.ParseDict(golden["request"], pb.AttendRequest())
     try:
         answer = stub.Attend(request, timeout=10)
+        good = "expected" in golden and answered(answer, golden)
+        if good and request.query_key_value.query.f32_le:  # the golden whose Q, K and V are bytes
+            good = streamed(stub, request, answer, golden)
+        return good
     except grpc.RpcError as error:
         return refused(error, golden)
-    return "expected" in golden and answered(answer, golden)
 
 
 address, *files = sys.argv[1:]

@@ -1,6 +1,7 @@
 // The floor of a call: gRPC's own work for the bytes of an Attend and its answer, and nothing else. Serves Attend's
 // method name through the same callback API as our server, but takes the request as it came off the wire, never looks
-// at it, and answers with a buffer made once.
+// at it, and answers with a buffer made once. AttendStream likewise: when all messages have come it sends as many bytes
+// as it was told, 1 MiB at a time.
 #include <grpcpp/grpcpp.h>
 
 #include <CLI/CLI.hpp>
@@ -14,10 +15,43 @@ namespace headlight {
 namespace {
 
 using RawAttend = v1::AttentionService::WithRawCallbackMethod_Attend<v1::AttentionService::Service>;
+using RawMethods = v1::AttentionService::WithRawCallbackMethod_AttendStream<RawAttend>;
 
-class Echo final : public RawAttend {
+grpc::ByteBuffer BufferOf(std::size_t bytes) {
+  const grpc::Slice slice(std::string(bytes, '\0'));
+  return {&slice, 1};
+}
+
+class StreamEcho final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  explicit Echo(std::size_t answer_bytes) : slice_(std::string(answer_bytes, '\0')), answer_(&slice_, 1) {}
+  // `chunk` outlives it.
+  StreamEcho(const grpc::ByteBuffer& chunk, std::size_t chunks) : chunk_(chunk), left_(chunks) { StartRead(&message_); }
+
+  void OnReadDone(bool ok) override {
+    if (ok) return StartRead(&message_);
+    Write();
+  }
+  void OnWriteDone(bool ok) override {
+    if (ok) Write();
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void Write() {
+    if (left_ == 0) return Finish(grpc::Status::OK);
+    --left_;
+    StartWrite(&chunk_);
+  }
+
+  const grpc::ByteBuffer& chunk_;
+  grpc::ByteBuffer message_;
+  std::size_t left_;
+};
+
+class Echo final : public RawMethods {
+ public:
+  explicit Echo(std::size_t answer_bytes)
+      : answer_(BufferOf(answer_bytes)), chunk_(BufferOf(kChunkBytes)), chunks_(answer_bytes / kChunkBytes) {}
 
   grpc::ServerUnaryReactor* Attend(grpc::CallbackServerContext* context, const grpc::ByteBuffer* /*request*/,
                                    grpc::ByteBuffer* response) override {
@@ -27,9 +61,15 @@ class Echo final : public RawAttend {
     return reactor;
   }
 
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* AttendStream(
+      grpc::CallbackServerContext* /*context*/) override {
+    return new StreamEcho(chunk_, chunks_);
+  }
+
  private:
-  const grpc::Slice slice_;
-  const grpc::ByteBuffer answer_;
+  static constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+  const grpc::ByteBuffer answer_, chunk_;
+  const std::size_t chunks_;
 };
 
 int Main(std::size_t answer_bytes) {
@@ -60,7 +100,7 @@ int Main(std::size_t answer_bytes) {
 }  // namespace headlight
 
 int main(int argc, char** argv) {
-  CLI::App app{"A bare gRPC server: takes any Attend, answers with so many bytes."};
+  CLI::App app{"A bare gRPC server: takes any Attend and AttendStream, answers with so many bytes."};
   std::size_t answer_bytes = 0;
   app.add_option("--answer-bytes", answer_bytes, "size of every answer")->required();
   CLI11_PARSE(app, argc, argv);

@@ -112,7 +112,7 @@ class Server:
 
 
 def start_headlight(binaries: Path, logs: Path) -> Server:
-    flags = ["--listen=127.0.0.1:0", "--http=", "--threads=2"]
+    flags = ["--listen=127.0.0.1:0", "--http=", "--web=", "--threads=2"]
     return Server("headlight", [str(binaries / "headlight-server"), *flags], logs)
 
 

@@ -1,17 +1,27 @@
 //! Sends golden requests to a Headlight server and compares its answers: attend ADDRESS FILE...
 use std::{env, error::Error, fs, process::ExitCode, time::Duration};
 
+use headlight::attend_stream_request::Part;
+use headlight::attend_stream_response::Part as Answer;
 use headlight::attention_service_client::AttentionServiceClient;
-use headlight::{tensor::Data, weight_map::Form, AttendRequest, AttendResponse, Tensor};
+use headlight::{attend_request, plan_attention_request, tensor::Data, weight_map::Form};
+use headlight::{AttendRequest, AttendResponse, AttendStreamCommit, AttendStreamHeader, AttendStreamRequest};
+use headlight::{PlanAttentionRequest, QueryKeyValue, QueryKeyValueSpec, StreamedTensor, Tensor, TensorChunk};
+use headlight::{TensorKind, TensorSpec};
 use serde::Deserialize;
 use tonic::{transport::Channel, Code, Request, Status};
 use tonic_types::StatusExt;
+
+type Client = AttentionServiceClient<Channel>;
 
 mod headlight {
     #![allow(clippy::all)]
     tonic::include_proto!("headlight.v1");
     include!(concat!(env!("OUT_DIR"), "/headlight.v1.serde.rs"));
 }
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const CHUNK_BYTES: usize = 128; // many for a small tensor, to show it; send 1 MiB, the most that is allowed
 
 #[derive(Deserialize)]
 struct Golden {
@@ -73,14 +83,89 @@ fn refused(status: &Status, golden: &Golden) -> bool {
     refusal == golden.error
 }
 
-async fn check(client: &mut AttentionServiceClient<Channel>, file: &str) -> Result<bool, Box<dyn Error>> {
+fn bytes(tensor: Option<&Tensor>) -> Option<&[u8]> {
+    match &tensor?.data {
+        Some(Data::F32Le(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn spec(tensor: &Tensor) -> TensorSpec {
+    TensorSpec { shape: tensor.shape.clone(), kind: TensorKind::F32 as i32 }
+}
+
+/// What a stream takes: the call without its tensors' bytes, those in chunks, a commit.
+fn parts(request: &AttendRequest, given: &QueryKeyValue) -> Vec<AttendStreamRequest> {
+    let specs = QueryKeyValueSpec {
+        query: given.query.as_ref().map(spec),
+        key: given.key.as_ref().map(spec),
+        value: given.value.as_ref().map(spec),
+        part: None,
+    };
+    let call = PlanAttentionRequest {
+        input: Some(plan_attention_request::Input::QueryKeyValue(specs)),
+        options: request.options.clone(),
+        outputs: request.outputs.clone(),
+        ..Default::default()
+    };
+    let mut parts = vec![Part::Header(AttendStreamHeader { call: Some(call), ..Default::default() })];
+    for (name, tensor) in [
+        (StreamedTensor::Query, &given.query),
+        (StreamedTensor::Key, &given.key),
+        (StreamedTensor::Value, &given.value),
+    ] {
+        let chunks = bytes(tensor.as_ref()).unwrap_or_default().chunks(CHUNK_BYTES).enumerate();
+        parts.extend(chunks.map(|(i, data)| {
+            let offset = (i * CHUNK_BYTES) as u64;
+            Part::Chunk(TensorChunk { tensor: name as i32, offset, data: data.to_vec() })
+        }));
+    }
+    parts.push(Part::Commit(AttendStreamCommit {}));
+    parts.into_iter().map(|part| AttendStreamRequest { part: Some(part) }).collect()
+}
+
+async fn streamed(client: &mut Client, parts: Vec<AttendStreamRequest>) -> Result<Vec<u8>, Status> {
+    let mut request = Request::new(tokio_stream::iter(parts));
+    request.set_timeout(DEADLINE);
+    let mut answer = client.attend_stream(request).await?.into_inner();
+    let mut output = Vec::new();
+    while let Some(message) = answer.message().await? {
+        match message.part {
+            Some(Answer::Acceptance(accepted)) => {
+                let shape = accepted.results[0].spec.iter().flat_map(|spec| &spec.shape);
+                output = vec![0; 4 * shape.product::<i64>() as usize];
+            }
+            // Of the output, the one result that was asked for; in any order.
+            Some(Answer::Chunk(chunk)) => {
+                output[chunk.offset as usize..][..chunk.data.len()].copy_from_slice(&chunk.data);
+            }
+            _ => {}
+        }
+    }
+    Ok(output)
+}
+
+async fn check(client: &mut Client, file: &str) -> Result<bool, Box<dyn Error>> {
     let golden: Golden = serde_json::from_slice(&fs::read(file)?)?;
     let mut request = Request::new(golden.request.clone());
-    request.set_timeout(Duration::from_secs(10));
-    Ok(match client.attend(request).await {
-        Ok(answer) => answered(answer.get_ref(), &golden),
-        Err(status) => refused(&status, &golden),
-    })
+    request.set_timeout(DEADLINE);
+    let answer = match client.attend(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return Ok(refused(&status, &golden)),
+    };
+    let mut good = answered(&answer, &golden);
+    if let Some(attend_request::Input::QueryKeyValue(given)) = &golden.request.input {
+        // The golden whose Q, K and V are bytes.
+        if good && bytes(given.query.as_ref()).is_some() {
+            let output = match streamed(client, parts(&golden.request, given)).await {
+                Ok(output) => output,
+                Err(status) => return Ok(refused(&status, &golden)),
+            };
+            good = bytes(answer.output.as_ref()) == Some(&output);
+            println!("{}: streamed, the same bits: {good}", golden.name);
+        }
+    }
+    Ok(good)
 }
 
 #[tokio::main]

@@ -185,7 +185,7 @@ class Assembly:
             self._ended = True
 
     def answer(self) -> attention_pb.AttendResponse:
-        """All of it, once the stream has ended. DataLossError: something is missing."""
+        """All of it, once the stream has ended. HeadlightError with DATA_LOSS: something is missing."""
         if not self._ended or self._received != self._total or not all(self._blocks):
             raise error_with(grpc.StatusCode.DATA_LOSS, "the stream ended before the whole answer had come")
         for name, spec in self._specs.items():

@@ -1,0 +1,39 @@
+// How far a long call is, for the person who waits for it.
+#ifndef HEADLIGHT_CLIENT_CLI_PROGRESS_H_
+#define HEADLIGHT_CLIENT_CLI_PROGRESS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+#include "client/cpp/streaming.h"
+
+namespace headlight::cli {
+
+// One line: "sending   [####    ]  50 %  512.0 MiB of 1.0 GiB, 800.0 MiB/s, 640 ms left". The stage was first seen
+// `elapsed` ago, with `first` done.
+std::string ProgressLine(const client::StreamProgress& progress, std::uint64_t first, absl::Duration elapsed);
+
+// Keeps a line on standard error up to date where that is a terminal, at most ten times a second; elsewhere it does
+// nothing. Its end takes the line away. Not thread-safe.
+class ProgressBar {
+ public:
+  ProgressBar();
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  void Show(const client::StreamProgress& progress);
+
+ private:
+  const bool on_terminal_;
+  client::StreamProgress::Stage stage_ = client::StreamProgress::Stage::kSending;
+  std::uint64_t first_ = 0;                     // what was done when the stage was first seen
+  absl::Time began_ = absl::InfinitePast();     // when that was
+  absl::Time shown_ = absl::InfinitePast();     // last
+  absl::Time computed_ = absl::InfinitePast();  // progress of computing came last
+};
+
+}  // namespace headlight::cli
+
+#endif  // HEADLIGHT_CLIENT_CLI_PROGRESS_H_

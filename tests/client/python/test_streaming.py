@@ -1,0 +1,153 @@
+"""Calls in chunks: when, the same answers, and progress."""
+
+import asyncio
+import sys
+
+import headlight
+import numpy as np
+import pytest
+from headlight import requests, streaming
+from headlight.v1 import attention_service_pb2 as attention_pb
+
+
+def heads(rng: np.random.Generator, tokens: int = 300, kind: type = np.float32) -> list[np.ndarray]:
+    """Q, K and V of 4 and 2 heads."""
+    return [rng.standard_normal((1, count, tokens, 16)).astype(kind) for count in (4, 2, 2)]
+
+
+def request_of(given: list, **options) -> attention_pb.AttendRequest:
+    request = attention_pb.AttendRequest()
+    requests.fill_request(request, requests.QueryKeyValue(*given), options)
+    return request
+
+
+def same(one: headlight.Attention, other: headlight.Attention) -> bool:
+    kept = []
+    for answer in (one, other):
+        message = attention_pb.AttendResponse()
+        message.CopyFrom(answer.message)
+        message.ClearField("execution")
+        kept.append(message)
+    return kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_the_answer_is_that_of_one_message(client, rng, kind) -> None:
+    given = heads(rng, kind=kind)
+    options = {
+        "causal": "top_left", "log_sum_exp": True, "head_outputs": True, "head_statistics": True, "tensor_kind": "f32",
+        "maps": [headlight.weight_maps([1]), headlight.weight_maps(form=headlight.top_keys(5)),
+                 headlight.weight_maps(form=headlight.pooled(8, 9, "mean"))],
+        "mask": rng.random((300, 300)) < 0.9,
+    }  # fmt: skip
+    assert same(client.attend(*given, **options), client.attend(*given, stream=True, **options))
+
+
+def test_embeddings_layers_and_labels(client, rng) -> None:
+    embeddings = rng.standard_normal((40, 16)).astype(np.float32)
+    context = rng.standard_normal((30, 12)).astype(np.float32)
+    matrix = [rng.standard_normal(shape).astype(np.float32) for shape in ((16, 8), (12, 8), (12, 8), (8, 5))]
+    layer = headlight.LayerWeights(*matrix, query_bias=np.ones(8, np.float32))
+    table = rng.standard_normal((50, 16)).astype(np.float32)
+    tokens = [f"word{i}" for i in range(40)]
+    for options in (
+        {"layer": layer, "context": context, "query_heads": 2},
+        {"layer": headlight.SeededWeights(7), "query_heads": 4, "position": headlight.learned(table)},
+        {"layer": "demo"},
+    ):
+        unary = client.attend_embeddings(embeddings, tokens=tokens, maps=True, **options)
+        streamed = client.attend_embeddings(embeddings, tokens=tokens, maps=True, stream=True, **options)
+        assert same(unary, streamed)
+        assert streamed.row_tokens == tokens
+    seeded = headlight.SeededEmbeddings(1, 20, 16)
+    assert same(client.attend_embeddings(seeded, "demo"), client.attend_embeddings(seeded, "demo", stream=True))
+
+
+def test_what_is_large_goes_in_chunks_by_itself(client, rng) -> None:
+    given = [rng.standard_normal((1, 1, 16_385, 4)).astype(np.float32) for _ in range(3)]
+    seen: list[headlight.Progress] = []
+    answer = client.attend(*given, window=(9, 9), verify_rows=8, progress=seen.append)
+    assert answer.output.shape == (1, 1, 16_385, 4)
+    assert answer.execution.verification.max_abs_error < 1e-5
+    size = given[0].nbytes
+    assert [one for one in seen if one.stage == "sending"][-1] == headlight.Progress("sending", 3 * size, 3 * size)
+    assert [one for one in seen if one.stage == "receiving"][-1] == headlight.Progress("receiving", size, size)
+    assert client.plan(*given, window=(9, 9)).violations == []
+    with pytest.raises(headlight.InvalidArgumentError):
+        client.attend(*given, window=(9, 9), stream=False)
+
+
+def test_when_it_is_large() -> None:
+    given = [np.zeros((1, 1, streaming.UNARY_TOKENS, 1), np.float32)] * 3
+    assert not streaming.needs_stream(request_of(given))
+    assert streaming.needs_stream(request_of([given[0], *[np.zeros((1, 1, streaming.UNARY_TOKENS + 1, 1))] * 2]))
+    wide = [np.zeros((1, streaming.UNARY_BYTES // 12), np.float32)] * 3
+    assert not streaming.needs_stream(request_of(wide))
+    assert streaming.needs_stream(request_of(wide, mask=np.zeros((1, 1), bool)))
+    seeded = attention_pb.AttendRequest()
+    seeded.self_attention.seeded_embeddings.tokens = streaming.UNARY_TOKENS + 1
+    assert streaming.needs_stream(seeded)
+
+
+def test_asyncio(server, client, rng) -> None:
+    given = heads(rng)
+    want = client.attend(*given, maps=True)
+
+    async def run() -> list[headlight.Attention]:
+        async with headlight.AsyncClient(server.address) as twin:
+            return await asyncio.gather(*(twin.attend(*given, maps=True, stream=True) for _ in range(8)))
+
+    assert all(same(one, want) for one in asyncio.run(run()))
+
+
+def test_errors_are_those_of_one_message(client, rng) -> None:
+    query, key, value = heads(rng)
+    with pytest.raises(headlight.InvalidArgumentError) as caught:
+        client.attend(query, key[..., :-1], value, stream=True)
+    assert [violation.field for violation in caught.value.violations] == ["query_key_value.key.shape"]
+    assert caught.value.request_id
+    value[0, 0, 5, 3] = np.nan
+    with pytest.raises(headlight.InvalidArgumentError, match="nan"):
+        client.attend(query, key, value, stream=True)
+
+
+def test_a_closed_client_and_a_short_deadline(server, rng) -> None:
+    one = headlight.Client(server.address)
+    with pytest.raises(headlight.DeadlineExceededError):
+        one.attend(*heads(rng, 8000), stream=True, deadline=0.02)
+    one.close()
+    with pytest.raises(headlight.CancelledError):
+        one.attend(*heads(rng), stream=True)
+
+
+def test_an_answer_that_is_not_complete_is_none() -> None:
+    spec = headlight.to_spec(np.zeros((1, 2), np.float32))
+    result = attention_pb.StreamedTensorSpec(tensor=attention_pb.STREAMED_TENSOR_OUTPUT, spec=spec)
+    acceptance = attention_pb.AttendStreamAcceptance(results=[result], maps=0)
+    chunk = attention_pb.TensorChunk(tensor=attention_pb.STREAMED_TENSOR_OUTPUT, offset=4, data=bytes(4))
+    parts = [
+        attention_pb.AttendStreamResponse(acceptance=acceptance),
+        attention_pb.AttendStreamResponse(chunk=chunk),
+        attention_pb.AttendStreamResponse(end=attention_pb.AttendStreamEnd()),
+    ]
+    assembly = streaming.Assembly(lambda _: None)
+    for part in parts:
+        assembly.take(part)
+    with pytest.raises(headlight.HeadlightError, match="before the whole answer"):
+        assembly.answer()
+
+
+def test_a_bar_where_it_is_asked_for(client, rng, capsys) -> None:
+    client.attend(*heads(rng), stream=True, progress=True)
+    shown = capsys.readouterr().err
+    assert "sending: 100%" in shown and "receiving: 100%" in shown
+    client.attend(*heads(rng), stream=True)  # nobody looks on
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_takes_tqdm(client, rng, monkeypatch) -> None:
+    monkeypatch.setattr(streaming, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    client.attend(*heads(rng), stream=True)
+    with pytest.raises(ModuleNotFoundError, match="pip install tqdm"):
+        client.attend(*heads(rng), stream=True, progress=True)
