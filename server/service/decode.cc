@@ -110,6 +110,9 @@ void DecodePlannedOptions(const v1::PlanAttentionRequest& message, ProblemReques
   if (!message.has_mask_tensor() && request.mask.tensor.has_value() && mask.data_case() == v1::Tensor::DATA_NOT_SET) {
     request.mask.tensor->kind = TensorKind::kBool;
   }
+  if (message.has_learned_table() && !message.options().position().has_learned()) {
+    return request.violations.Add("learned_table", "a table", "none without options.position.learned");
+  }
   plan(message.has_learned_table(), message.learned_table(), "learned_table", request.position.table);
 }
 

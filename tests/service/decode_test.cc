@@ -218,5 +218,17 @@ TEST(Decode, ACompareRequestIsReadLikeAnAttendRequest) {
   EXPECT_THAT(call.request.tokens, ElementsAre("x"));
 }
 
+TEST(Decode, APlansTableWithoutItsSchemeIsNoTensorOfTheCall) {
+  v1::PlanAttentionRequest message;
+  message.mutable_query_key_value();
+  message.mutable_learned_table()->add_shape(std::int64_t{1} << 61);
+  message.mutable_learned_table()->set_kind(v1::TENSOR_KIND_F32);
+  EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), ElementsAre("learned_table"));
+  EXPECT_FALSE(Decode(message, LayerStore()).request.position.table.has_value());
+  message.mutable_options()->mutable_position()->mutable_learned();
+  EXPECT_THAT(FieldsOf(Decode(message, LayerStore())), IsEmpty());
+  EXPECT_TRUE(Decode(message, LayerStore()).request.position.table.has_value());
+}
+
 }  // namespace
 }  // namespace headlight
