@@ -108,18 +108,20 @@ absl::Status AttendStreamCall::TakeHeader(const v1::AttendStreamHeader& header) 
 }
 
 void AttendStreamCall::Accepted(const v1::AttendStreamHeader& header) {
-  v1::PlanAttentionRequest planned = header.call();
+  auto& planned = *google::protobuf::Arena::CreateMessage<v1::PlanAttentionRequest>(&arena_);
+  planned.CopyFrom(header.call());
   planned.set_streamed(true);
+  acceptance_ = google::protobuf::Arena::CreateMessage<v1::AttendStreamAcceptance>(&arena_);
   // Was checked: this cannot fail.
-  (void)PlanCall(shared_, planned, acceptance_.mutable_plan());
-  inputs_->Describe(acceptance_.mutable_inputs());
-  StreamResults::Describe(plan_->spec, acceptance_.mutable_results());
+  (void)PlanCall(shared_, planned, acceptance_->mutable_plan());
+  inputs_->Describe(acceptance_->mutable_inputs());
+  StreamResults::Describe(plan_->spec, acceptance_->mutable_results());
   std::uint64_t maps = 0;
   for (const MapSpec& map : plan_->spec.outputs.maps) maps += map.heads.size() * map.batches.size() * map.rows.size();
-  acceptance_.set_maps(maps);
+  acceptance_->set_maps(maps);
   const Dimensions& d = plan_->spec.dims;
   if (plan_->spec.outputs.head_statistics) {
-    acceptance_.set_head_statistics(static_cast<std::uint64_t>(d.batch * d.query_heads));
+    acceptance_->set_head_statistics(static_cast<std::uint64_t>(d.batch * d.query_heads));
   }
   accepts_ = true;
 }
@@ -186,7 +188,7 @@ bool AttendStreamCall::Next(StreamPhase phase, bool tick, v1::AttendStreamRespon
   message->Clear();
   if (accepts_) {
     accepts_ = false;
-    message->mutable_acceptance()->Swap(&acceptance_);
+    message->mutable_acceptance()->CopyFrom(*acceptance_);
     return true;
   }
   if (phase == StreamPhase::kReceiving || ended_) return false;

@@ -2,6 +2,8 @@
 #ifndef HEADLIGHT_SERVER_SERVICE_ATTEND_STREAM_CALL_H_
 #define HEADLIGHT_SERVER_SERVICE_ATTEND_STREAM_CALL_H_
 
+#include <google/protobuf/arena.h>
+
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -62,9 +64,10 @@ class AttendStreamCall final : public AttendCall {
   const std::function<void()> enough_;
   std::optional<StreamInputs> inputs_;
   bool committed_ = false;
-  bool accepts_ = false;  // the acceptance is to go next
-  bool flushes_ = false;  // results go however few they are
-  v1::AttendStreamAcceptance acceptance_;
+  bool accepts_ = false;           // the acceptance is to go next
+  bool flushes_ = false;           // results go however few they are
+  google::protobuf::Arena arena_;  // elsewhere protobuf loses what it finds no memory to put into its place
+  v1::AttendStreamAcceptance* acceptance_ = nullptr;
   std::optional<StreamResults> results_;
   // What goes when all is computed: maps, from a row of one of them on; statistics; the end.
   std::vector<MapResult> maps_;

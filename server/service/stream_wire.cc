@@ -1,5 +1,6 @@
 #include "server/service/stream_wire.h"
 
+#include <google/protobuf/arena.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <grpcpp/support/proto_buffer_reader.h>
@@ -60,7 +61,8 @@ void LetGo(void* owner) { delete static_cast<std::shared_ptr<const std::byte>*>(
 absl::Status TakeBytes(grpc::ByteBuffer& bytes, AttendStreamCall& call, v1::AttendStreamRequest::PartCase* part) {
   *part = v1::AttendStreamRequest::kChunk;
   if (std::optional<absl::Status> taken = TakePlainChunk(bytes, call); taken.has_value()) return *std::move(taken);
-  v1::AttendStreamRequest message;
+  google::protobuf::Arena arena;
+  auto& message = *google::protobuf::Arena::CreateMessage<v1::AttendStreamRequest>(&arena);
   grpc::ProtoBufferReader reader(&bytes);
   if (!message.ParseFromZeroCopyStream(&reader)) {
     Violations violations;
