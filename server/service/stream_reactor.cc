@@ -1,5 +1,6 @@
 #include "server/service/stream_reactor.h"
 
+#include <google/protobuf/arena.h>
 #include <grpcpp/alarm.h>
 
 #include <memory>
@@ -212,10 +213,11 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
       }
       bool made = false;
       const absl::Status status = Guarded([&] {
-        v1::AttendStreamResponse message;
+        google::protobuf::Arena arena;
+        auto* message = google::protobuf::Arena::CreateMessage<v1::AttendStreamResponse>(&arena);
         StreamResults::Piece piece;
-        made = call_->Next(phase, tick, &message, &piece);
-        if (made) answer_ = PackMessage(message, std::move(piece));
+        made = call_->Next(phase, tick, message, &piece);
+        if (made) answer_ = PackMessage(*message, std::move(piece));
         return absl::OkStatus();
       });
       if (!status.ok()) return GiveUp(status);
@@ -250,7 +252,6 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
       record->request_bytes = received_;
       record->response_bytes = sent_;
     });
-    call_.reset();
     bool unread = false;
     {
       const absl::MutexLock lock(&mutex_);
@@ -262,7 +263,8 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   }
 
   // What is being written goes before the status, which a client that reads is to learn, and one that does not would
-  // keep for ever. So it waits for the write, as long as the client may be silent.
+  // keep for ever. So it waits for the write, as long as the client may be silent; and the call with it, for what is
+  // written is the call's own memory.
   bool HasPatience() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const absl::Duration left = write_began_ + most_idle_ - absl::Now();
     status_waits_ = left > absl::ZeroDuration();
@@ -273,6 +275,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   // REQUIRES: no write is under way that was not cancelled. Once it was called the context may be gone.
   void SendStatus() {
     StopLooking();
+    call_.reset();
     Finish(ToGrpcStatus(EndStatus()));
   }
 
@@ -359,7 +362,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   const absl::Time deadline_;
   const absl::Duration most_idle_;
   CallWatch watch_;
-  std::optional<AttendStreamCall> call_;  // until the stream is finished
+  std::optional<AttendStreamCall> call_;  // until its status is sent
   grpc::ByteBuffer message_, answer_;
   std::int64_t received_ = 0, sent_ = 0;
   std::atomic<int> owners_{1};
@@ -373,7 +376,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   bool tick_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time last_read_ ABSL_GUARDED_BY(mutex_) = absl::Now();
   absl::Time write_began_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
-  bool status_waits_ ABSL_GUARDED_BY(mutex_) = false;  // for the write under way; all else is given back
+  bool status_waits_ ABSL_GUARDED_BY(mutex_) = false;  // for the write under way
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -10,8 +10,8 @@
 namespace headlight {
 
 // One message is being written at a time, and the next is made when it was. Ends the call where the client neither
-// sends what is awaited nor reads what is written for max_stream_idle_milliseconds. Everything the call holds, but for
-// the message that is being written, is given back when its status is known. Deletes itself.
+// sends what is awaited nor reads what is written for max_stream_idle_milliseconds. A status waits as long for what is
+// being written, and everything the call holds is given back before it is sent. Deletes itself.
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StartStream(const Arrival& arrival);
 
 }  // namespace headlight

@@ -153,21 +153,23 @@ def test_a_failure_after_results_were_sent_is_the_status(faulty, calm, fault, co
     assert_well(server, bits)
 
 
-def unread(server: Server, channel: grpc.Channel) -> grpc.Call:
-    """A stream that computes, with a message on its way that the client does not yet take."""
+def failed_while_unread(server: Server, faulty: Faulty, channel: grpc.Channel) -> grpc.Call:
+    """A stream whose computation failed, with a message on its way that the client has not yet taken."""
+    faulty.set("unit=2ms")
     call = type(server.stub)(channel).AttendStream(messages_of(large(4096)), timeout=60)
     assert next(call).HasField("acceptance")
     time.sleep(1)
+    faulty.set("unit=error")
+    failed = {"grpc_method": "AttendStream", "grpc_code": "Internal"}
+    wait_until(lambda: server.metrics().value("grpc_server_handled_total", **failed) == 1)
     return call
 
 
 def test_a_client_that_reads_late_is_told_why_its_call_failed(faulty, calm) -> None:
     server, bits = calm
-    faulty.set("unit=2ms")
     with server.new_channel([("grpc.http2.bdp_probe", 0)]) as channel:
-        call = unread(server, channel)
-        faulty.set("unit=error")
-        wait_until(lambda: server.held() == 0)
+        call = failed_while_unread(server, faulty, channel)
+        assert server.held() > 0, "what is being written is the call's own"
         assert failure_of(lambda: list(call)).reason == "INTERNAL"
     faulty.set("")
     assert_well(server, bits)
@@ -175,10 +177,8 @@ def test_a_client_that_reads_late_is_told_why_its_call_failed(faulty, calm) -> N
 
 def test_a_call_that_failed_waits_for_its_reader_no_longer_than_the_idle_limit(faulty) -> None:
     server = faulty.start("--max-stream-idle=2", "--drain-timeout=20")
-    faulty.set("unit=2ms")
     with server.new_channel([("grpc.http2.bdp_probe", 0)]) as channel:
-        call = unread(server, channel)
-        faulty.set("unit=error")
+        call = failed_while_unread(server, faulty, channel)
         wait_until(lambda: server.held() == 0)
         server.terminate()
         assert server.wait(10) == 0
