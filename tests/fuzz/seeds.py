@@ -210,29 +210,49 @@ def connections(good: list[Request]) -> Iterator[layer_pb.UploadLayerRequest]:
 
 @dataclass
 class StreamInput:
-    """The message of tests/fuzz/stream.proto, of which there are no stubs here."""
+    """The message of tests/fuzz/stream.proto, of which there are no stubs here: messages, or bytes in their place."""
 
-    messages: list[service_pb.AttendStreamRequest]
+    sent: list[service_pb.AttendStreamRequest | bytes]
+    slice: int = 0
     looks: int = 0
     drop_after: int = 0
 
     def SerializeToString(self, deterministic: bool) -> bytes:  # noqa: N802
-        sent = [message.SerializeToString(deterministic=deterministic) for message in self.messages]
-        numbers = b"\x10" + make.varint(self.looks) + b"\x18" + make.varint(self.drop_after)
-        return b"".join(b"\x0a" + make.varint(len(one)) + one for one in sent) + numbers
+        def field(number: int, data: bytes) -> bytes:
+            return bytes([number << 3 | 2]) + make.varint(len(data)) + data
+
+        def one(sent: service_pb.AttendStreamRequest | bytes) -> bytes:
+            if isinstance(sent, bytes):
+                return field(2, sent)
+            return field(1, sent.SerializeToString(deterministic=deterministic))
+
+        numbers = [(2, self.slice), (3, self.looks), (4, self.drop_after)]
+        rest = b"".join(bytes([number << 3]) + make.varint(value) for number, value in numbers if value)
+        return b"".join(field(1, one(sent)) for sent in self.sent) + rest
+
+
+def otherwise(chunk: service_pb.AttendStreamRequest) -> Iterator[bytes]:
+    """Bytes of a chunk that are not as libraries write them; some are none."""
+    plain = chunk.SerializeToString()
+    body = chunk.chunk.SerializeToString()
+    yield from (plain + b"\x50\x01", plain[:-1], plain + plain, b"\x12\x80\x80" + plain[1:], b"\xff")
+    yield b"\x12" + make.varint(len(body) + 2) + b"\x08\x03" + body  # the tensor twice
+    yield b"\x12" + make.varint(len(body)) + body[2:] + body[:2]  # its fields in another order
+    yield b"\x12" + make.varint(len(body) + 9) + body  # longer than it is
 
 
 def streams(good: list[Request], bad: list[Request]) -> Iterator[StreamInput]:
     """Calls in chunks, some of them left early; messages out of turn, and headers that are refused."""
     for number, request in enumerate(good):
-        size = 1 + 97 * number % 700
-        messages = list(messages_of(request, numbers() if number % 2 else None, size))
-        yield StreamInput(messages, looks=0x5A5A5 * (number % 3), drop_after=number % 5 * (number % 7 == 0))
+        messages = list(messages_of(request, numbers() if number % 2 else None, 1 + 97 * number % 700))
+        yield StreamInput(messages, number % 9, 0x5A5A5 * (number % 3), number % 5 * (number % 7 == 0))
     for messages, _ in test_stream.FRAMING.values():
         yield StreamInput(messages)
-    whole = list(messages_of(good[0]))
-    for after in (COMMIT, header_of(good[0]), chunk_of(test_stream.QUERY, 0, b"x")):
-        yield StreamInput([*whole, after], looks=3)
+    header, *chunks, commit = messages_of(good[0])
+    for after in (COMMIT, header, chunk_of(test_stream.QUERY, 0, b"x"), b""):
+        yield StreamInput([header, *chunks, commit, after], looks=3)
+    for sent in otherwise(chunks[0]):
+        yield StreamInput([header, sent, *chunks[1:], commit], slice=3)
     map_of_two = make.qkv(numbers(), Sizes(heads=1, tokens=600, size=1, kind=BF16))
     map_of_two.outputs.maps.append(make.full_map())
     yield StreamInput([header_of(map_of_two), *list(chunks_of(map_of_two))[:1], COMMIT])
@@ -240,6 +260,9 @@ def streams(good: list[Request], bad: list[Request]) -> Iterator[StreamInput]:
         header = header_of(good[0])
         header.header.call.query_key_value.query.shape[:] = [size]
         yield StreamInput([header])
+    header = header_of(good[0])
+    header.header.call.learned_table.shape[:], header.header.call.learned_table.kind = [9, 4], 1
+    yield StreamInput([header])
     for request in bad:
         yield StreamInput([header_of(request)])
 

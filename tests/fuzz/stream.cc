@@ -1,5 +1,8 @@
-// Whole streamed calls, message by message and without gRPC: what fits is answered with the bits of Attend, all else is
-// refused. Each input runs twice: as it is, and with chunks that fit its header.
+// Whole streamed calls, message by message and as bytes, without a connection: what fits is answered with the bits of
+// Attend, all else is refused. Each input runs twice: as it is, and with chunks that fit its header.
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/slice.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/service/attend_stream_call.h"
+#include "server/service/stream_wire.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/mutate.h"
 #include "tests/fuzz/stream.pb.h"
@@ -63,11 +67,45 @@ bool IsLarge(const ProblemSpec& spec) {
          kMostWork;
 }
 
-// The first header; null where there is none.
-const v1::AttendStreamHeader* HeaderOf(const StreamInput& input) {
-  const auto found = std::find_if(input.messages().begin(), input.messages().end(),
-                                  [](const v1::AttendStreamRequest& message) { return message.has_header(); });
-  return found == input.messages().end() ? nullptr : &found->header();
+// A message as it comes, and what protobuf makes of it: nullopt where it is none.
+struct Incoming {
+  std::string bytes;
+  std::optional<v1::AttendStreamRequest> message;
+};
+
+std::vector<Incoming> SentBy(const StreamInput& input) {
+  std::vector<Incoming> all;
+  for (const Sent& sent : input.sent()) {
+    Incoming& one = all.emplace_back();
+    one.bytes = sent.has_raw() ? sent.raw() : sent.message().SerializeAsString();
+    one.message.emplace();
+    if (!one.message->ParseFromString(one.bytes)) one.message.reset();
+  }
+  return all;
+}
+
+// Null where there is none.
+const v1::AttendStreamHeader* FirstHeader(const std::vector<Incoming>& sent) {
+  const auto found = std::find_if(sent.begin(), sent.end(), [](const Incoming& one) {
+    return one.message.has_value() && one.message->has_header();
+  });
+  return found == sent.end() ? nullptr : &found->message->header();
+}
+
+grpc::ByteBuffer InSlices(const std::string& bytes, std::size_t size) {
+  constexpr std::size_t kMost = 64;
+  size = size == 0 ? bytes.size() : std::max(size, bytes.size() / kMost);
+  std::vector<grpc::Slice> slices;
+  for (std::size_t at = 0; at < bytes.size(); at += size) slices.emplace_back(bytes.substr(at, size));
+  return {slices.data(), slices.size()};
+}
+
+std::string WholeOf(const grpc::ByteBuffer& bytes) {
+  std::vector<grpc::Slice> slices;
+  Expect(bytes.Dump(&slices).ok(), "bytes can be read");
+  std::string whole;
+  for (const grpc::Slice& slice : slices) whole.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  return whole;
 }
 
 // The tensor of an Attend that comes in chunks of this name.
@@ -253,17 +291,17 @@ class Answer {
 class Conversation {
  public:
   Conversation(Server& server, const StreamInput& input)
-      : server_(server), input_(input), call_(server.shared(), absl::InfiniteFuture(), [] {}) {}
+      : server_(server), input_(input), sent_(SentBy(input)), call_(server.shared(), absl::InfiniteFuture(), [] {}) {}
 
   void Run() {
-    for (const v1::AttendStreamRequest& message : input_.messages()) {
-      const absl::Status taken = call_.Take(message);
-      if (!taken.ok()) return ExpectRefusal(taken);
-      Expect(call_.accepted(), "what is not refused is accepted");
-      if (message.has_chunk()) data_[message.chunk().tensor()] += message.chunk().data();
-      if (message.has_header()) header_ = &message.header();
-      ++taken_;
-      if (message.has_commit()) return Compute();
+    while (taken_ < sent_.size()) {
+      const Incoming& one = sent_[taken_];
+      const absl::Status status = Take(one);
+      if (!status.ok()) return ExpectRefusal(status);
+      Expect(one.message.has_value() && call_.accepted(), "what is not refused is a message of an accepted call");
+      if (one.message->has_chunk()) data_[one.message->chunk().tensor()] += one.message->chunk().data();
+      if (one.message->has_header()) header_ = &one.message->header();
+      if (one.message->has_commit()) return Compute();
       if (LooksNow()) Look(StreamPhase::kReceiving, /*tick=*/true);
       if (gone_) return;
     }
@@ -273,9 +311,21 @@ class Conversation {
   // The next of the bits that the input has for it.
   bool LooksNow() { return looks_ < 64 && (input_.looks() >> looks_++ & 1) != 0; }
 
+  absl::Status Take(const Incoming& one) {
+    ++taken_;
+    grpc::ByteBuffer bytes = InSlices(one.bytes, input_.slice());
+    auto part = v1::AttendStreamRequest::PART_NOT_SET;
+    absl::Status status = TakeBytes(bytes, call_, &part);
+    Expect(!status.ok() || part == one.message->part_case(), "a message is of the part that it has");
+    return status;
+  }
+
   bool Look(StreamPhase phase, bool tick) {
     v1::AttendStreamResponse message;
-    if (!call_.Next(phase, tick, &message)) return false;
+    StreamResults::Piece piece;
+    if (!call_.Next(phase, tick, &message, &piece)) return false;
+    const std::string bytes = WholeOf(PackMessage(message, std::move(piece)));
+    Expect(message.ParseFromString(bytes) && message.SerializeAsString() == bytes, "what is sent is a message");
     answer_.Take(message);
     if (++read_ == input_.drop_after()) GoAway();
     return true;
@@ -293,8 +343,8 @@ class Conversation {
       computed = status;
       ended.Notify();
     });
-    if (taken_ < input_.messages_size()) {
-      ExpectRefusal(call_.Take(input_.messages(taken_)));
+    if (taken_ < sent_.size()) {
+      ExpectRefusal(Take(sent_[taken_]));
       GoAway();
     }
     while (!gone_ && !ended.HasBeenNotified()) {
@@ -331,11 +381,13 @@ class Conversation {
 
   Server& server_;
   const StreamInput& input_;
+  const std::vector<Incoming> sent_;
   AttendStreamCall call_;
   Answer answer_;
   Data data_;
   const v1::AttendStreamHeader* header_ = nullptr;
-  int taken_ = 0, looks_ = 0;
+  std::size_t taken_ = 0;
+  int looks_ = 0;
   std::uint32_t read_ = 0;
   bool gone_ = false;
 };
@@ -348,14 +400,14 @@ StreamInput Repaired(const StreamInput& input, v1::AttendStreamHeader header, co
   Data data;
   std::mt19937 random(1);
   std::vector<std::size_t> sizes;
-  for (const v1::AttendStreamRequest& message : input.messages()) {
-    data[message.chunk().tensor()] += message.chunk().data();
-    if (message.has_chunk()) sizes.push_back(message.chunk().data().size());
+  for (const Sent& sent : input.sent()) {
+    const v1::TensorChunk& chunk = sent.message().chunk();
+    data[chunk.tensor()] += chunk.data();
+    if (sent.message().has_chunk()) sizes.push_back(chunk.data().size());
   }
-  StreamInput repaired;
-  repaired.set_looks(input.looks());
-  repaired.set_drop_after(input.drop_after());
-  *repaired.add_messages()->mutable_header() = std::move(header);
+  StreamInput repaired = input;
+  repaired.clear_sent();
+  *repaired.add_sent()->mutable_message()->mutable_header() = std::move(header);
   std::vector<std::pair<v1::StreamedTensor, std::size_t>> left;  // and how much of it was sent
   for (const v1::StreamedTensorSpec& tensor : declared) {
     FitBytes(random, CountOf(tensor.spec()), WidthOf(tensor.spec().kind()), data[tensor.tensor()]);
@@ -366,14 +418,14 @@ StreamInput Repaired(const StreamInput& input, v1::AttendStreamHeader header, co
     auto& [name, sent] = left[turn];
     const std::string& whole = data[name];
     const std::size_t most = i < sizes.size() ? std::max<std::size_t>(sizes[i], 1) : whole.size();
-    v1::TensorChunk& chunk = *repaired.add_messages()->mutable_chunk();
+    v1::TensorChunk& chunk = *repaired.add_sent()->mutable_message()->mutable_chunk();
     chunk.set_tensor(name);
     chunk.set_offset(sent);
     chunk.set_data(whole.substr(sent, most));
     sent += chunk.data().size();
     if (sent >= whole.size()) left.erase(left.begin() + static_cast<std::ptrdiff_t>(turn));
   }
-  repaired.add_messages()->mutable_commit();
+  repaired.add_sent()->mutable_message()->mutable_commit();
   return repaired;
 }
 
@@ -383,7 +435,8 @@ void RunStream(const StreamInput& input) {
     Conversation(server, messages).Run();
     Expect(server.IsIdle(), "a stream gives back what it held");
   };
-  const v1::AttendStreamHeader* first = HeaderOf(input);
+  const std::vector<Incoming> sent = SentBy(input);
+  const v1::AttendStreamHeader* first = FirstHeader(sent);
   if (first == nullptr) return run(input);
   v1::AttendStreamHeader header = *first;
   const absl::StatusOr<ProblemSpec> spec = server.Check(header);

@@ -119,6 +119,9 @@ TEST_F(AttendStreamCallTest, AWrongMessageLeavesTheCallAsItWas) {
 }
 
 TEST_F(AttendStreamCallTest, AHeaderIsRefusedBeforeThereIsRoom) {
+  for (const int power : {40, 61, 62}) {  // bytes that 64 bits do not count
+    EXPECT_EQ(call_.Take(Header(1, std::int64_t{1} << power)).code(), absl::StatusCode::kInvalidArgument);
+  }
   EXPECT_EQ(call_.Take(Header(2, 300'000)).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(call_.accepted());
   EXPECT_FALSE(call_.Next(StreamPhase::kReceiving, false, &message_));
