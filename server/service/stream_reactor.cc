@@ -51,11 +51,15 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   }
 
   void OnWriteDone(bool ok) override {
-    if (!Enter()) return;
+    const bool enters = Enter();
+    bool waits = false;
     {
       const absl::MutexLock lock(&mutex_);
       write_began_ = absl::InfiniteFuture();
+      waits = std::exchange(status_waits_, false);
     }
+    if (waits) SendStatus();
+    if (!enters) return;
     if (ok) Write();  // else OnCancel comes, too
     Leave();
   }
@@ -236,13 +240,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   }
 
   void FinishCall() {
-    absl::Status status;
-    bool unread = false;
-    {
-      const absl::MutexLock lock(&mutex_);
-      status = *ended_;
-      unread = write_began_ != absl::InfiniteFuture();
-    }
+    const absl::Status status = EndStatus();
     StopLooking();
     if (status.code() == absl::StatusCode::kInternal) {
       spdlog::error("call {} failed: {}", watch_.request_id(), std::string(status.message()));
@@ -253,14 +251,52 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
       record->response_bytes = sent_;
     });
     call_.reset();
-    Finish(ToGrpcStatus(status));
-    // What a client does not read would keep the status from it, and the call from its end.
+    bool unread = false;
+    {
+      const absl::MutexLock lock(&mutex_);
+      unread = write_began_ != absl::InfiniteFuture();
+      if (unread && HasPatience()) return;
+    }
     if (unread) context_->TryCancel();
+    SendStatus();
+  }
+
+  // What is being written goes before the status, which a client that reads is to learn, and one that does not would
+  // keep for ever. So it waits for the write, as long as the client may be silent.
+  bool HasPatience() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const absl::Duration left = write_began_ + most_idle_ - absl::Now();
+    status_waits_ = left > absl::ZeroDuration();
+    if (status_waits_) SetAlarm(left);
+    return status_waits_;
+  }
+
+  // REQUIRES: no write is under way that was not cancelled. Once it was called the context may be gone.
+  void SendStatus() {
+    StopLooking();
+    Finish(ToGrpcStatus(EndStatus()));
+  }
+
+  void LosePatience() {
+    {
+      const absl::MutexLock lock(&mutex_);
+      if (!status_waits_ || HasPatience()) return;  // or this was an alarm from before the end
+    }
+    context_->TryCancel();
+    SendStatus();
+  }
+
+  absl::Status EndStatus() {
+    const absl::MutexLock lock(&mutex_);
+    return *ended_;
   }
 
   // Has somebody look at the client in so long, instead of whoever was to look before.
   void LookAfter(absl::Duration wait) {
     const absl::MutexLock lock(&mutex_);
+    SetAlarm(wait);
+  }
+
+  void SetAlarm(absl::Duration wait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (alarm_ != nullptr) alarm_->Cancel();
     owners_.fetch_add(1);
     alarm_ = std::make_unique<grpc::Alarm>();
@@ -268,6 +304,8 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
       if (fired && Enter()) {
         Look();
         Leave();
+      } else if (fired) {
+        LosePatience();
       }
       Release();
     });
@@ -335,6 +373,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   bool tick_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time last_read_ ABSL_GUARDED_BY(mutex_) = absl::Now();
   absl::Time write_began_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  bool status_waits_ ABSL_GUARDED_BY(mutex_) = false;  // for the write under way; all else is given back
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
 };
 

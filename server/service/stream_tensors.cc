@@ -19,7 +19,12 @@ namespace {
 // While a call is computed, a message waits until it has so much to say, or for the next tick.
 constexpr std::int64_t kWorthSending = kMostChunkBytes / 4;
 
-std::int64_t BytesOf(const TensorForm& form) { return ElementCount(form.shape).value_or(0) * WidthOf(form.kind); }
+// 0 of what is larger than any limit, which the check refuses later.
+std::int64_t BytesOf(const TensorForm& form) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 48;
+  const std::int64_t count = ElementCount(form.shape).value_or(0);
+  return count > kMost ? 0 : count * WidthOf(form.kind);
+}
 
 void EncodeForm(v1::StreamedTensor tensor, TensorKind kind, const Shape& shape, v1::StreamedTensorSpec* message) {
   message->set_tensor(tensor);

@@ -66,7 +66,8 @@ void ExpectRefusal(const absl::Status& status) {
     Expect(IsShortText(violation.field) && IsShortText(violation.got) && IsShortText(violation.expected),
            "texts of violations are short and printable", text);
     Expect(LeadsToField(violation.field, v1::AttendRequest::descriptor()) ||
-               LeadsToField(violation.field, v1::PlanAttentionRequest::descriptor()),
+               LeadsToField(violation.field, v1::PlanAttentionRequest::descriptor()) ||
+               LeadsToField(violation.field, v1::AttendStreamRequest::descriptor()),
            "violations name fields", violation.field);
   }
   constexpr std::size_t kMostDetailBytes = 2048;

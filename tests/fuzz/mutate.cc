@@ -217,18 +217,17 @@ class Mutation {
     for (auto* shape : shapes) std::replace(shape->begin(), shape->end(), from, to);
   }
 
-  // Gives tensors the bytes that their shapes ask for, of magnitude below 2: the highest bit of every exponent is the
-  // same one of the last byte.
+  // Gives tensors the bytes that their shapes ask for.
   void Repair(Message& message) {
     for (v1::Tensor* tensor : TensorsIn(message)) {
       const std::int64_t count = ElementCount({tensor->shape().begin(), tensor->shape().end()}).value_or(0);
       if (count <= 0 || count > kMostElements) continue;
       switch (tensor->data_case()) {
         case v1::Tensor::DATA_NOT_SET:
-        case v1::Tensor::kF32Le: RepairBytes(*tensor->mutable_f32_le(), count, 4); break;
-        case v1::Tensor::kF16Le: RepairBytes(*tensor->mutable_f16_le(), count, 2); break;
-        case v1::Tensor::kBf16Le: RepairBytes(*tensor->mutable_bf16_le(), count, 2); break;
-        case v1::Tensor::kBoolU8: RepairBytes(*tensor->mutable_bool_u8(), count, 1); break;
+        case v1::Tensor::kF32Le: FitBytes(random_, count, 4, *tensor->mutable_f32_le()); break;
+        case v1::Tensor::kF16Le: FitBytes(random_, count, 2, *tensor->mutable_f16_le()); break;
+        case v1::Tensor::kBf16Le: FitBytes(random_, count, 2, *tensor->mutable_bf16_le()); break;
+        case v1::Tensor::kBoolU8: FitBytes(random_, count, 1, *tensor->mutable_bool_u8()); break;
         case v1::Tensor::kF32Values:
           auto& values = *tensor->mutable_f32_values()->mutable_values();
           values.Resize(static_cast<int>(count), 0.5F);
@@ -237,22 +236,23 @@ class Mutation {
     }
   }
 
-  void RepairBytes(std::string& bytes, std::int64_t count, std::size_t width) {
-    const std::size_t before = bytes.size();
-    bytes.resize(static_cast<std::size_t>(count) * width);
-    for (std::size_t i = before; i < bytes.size(); ++i) bytes[i] = static_cast<char>(random_());
-    for (std::size_t i = width - 1; i < bytes.size(); i += width) {
-      const auto byte = static_cast<unsigned char>(bytes[i]);
-      if (width == 1) bytes[i] = static_cast<char>(byte & 1);
-      // Sign as it is; exponents from 2^-15 where the bytes are new.
-      if (width > 1) bytes[i] = static_cast<char>(i < before ? byte & 0xbf : (byte & 0x87) | 0x38);
-    }
-  }
-
   std::mt19937 random_;
 };
 
 }  // namespace
+
+// The highest bit of every exponent is the same one of an element's last byte.
+void FitBytes(std::mt19937& random, std::int64_t count, std::size_t width, std::string& bytes) {
+  const std::size_t before = bytes.size();
+  bytes.resize(static_cast<std::size_t>(count) * width);
+  for (std::size_t i = before; i < bytes.size(); ++i) bytes[i] = static_cast<char>(random());
+  for (std::size_t i = width - 1; i < bytes.size(); i += width) {
+    const auto byte = static_cast<unsigned char>(bytes[i]);
+    if (width == 1) bytes[i] = static_cast<char>(byte & 1);
+    // Sign as it is; exponents from 2^-15 where the bytes are new.
+    if (width > 1) bytes[i] = static_cast<char>(i < before ? byte & 0xbf : (byte & 0x87) | 0x38);
+  }
+}
 
 void Mutate(std::uint32_t seed, Message& message) { Mutation(seed).Mutate(message); }
 

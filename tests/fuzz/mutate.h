@@ -4,7 +4,10 @@
 
 #include <google/protobuf/message.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <random>
+#include <string>
 
 namespace headlight::fuzz {
 
@@ -15,6 +18,10 @@ void Mutate(std::uint32_t seed, google::protobuf::Message& message);
 
 // Puts a part of `other` in the place of a part of `message` of the same type, if there is one.
 void CrossOver(std::uint32_t seed, const google::protobuf::Message& other, google::protobuf::Message& message);
+
+// Makes `bytes` those of so many elements of this width: what is there stays as far as it can, numbers have magnitudes
+// below 2, and booleans are 0 or 1.
+void FitBytes(std::mt19937& random, std::int64_t count, std::size_t width, std::string& bytes);
 
 }  // namespace headlight::fuzz
 

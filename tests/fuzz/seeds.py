@@ -4,12 +4,14 @@
 Usage: build/venv/bin/python -B tests/fuzz/seeds.py FOLDER   (`./dev fuzz --keep` does it)
 
 Every malformed request of their tables goes to decode_check and, as a plan, to plan_check; well-formed ones, one for each
-thing that can be asked for, to all targets. Names are hashes of the contents; the same requests give the same files.
+thing that can be asked for, to all targets, to `stream` in chunks, beside messages that do not fit. Names are hashes of the
+contents; the same requests give the same files.
 """
 
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
@@ -22,10 +24,12 @@ import make
 import numpy as np
 import test_errors
 import test_malformed
+import test_stream
 from google.protobuf import json_format
 from make import BOTTOM_RIGHT, HALVES, INTERLEAVED, TOP_LEFT, Sizes
 from headlight.v1 import layer_service_pb2 as layer_pb
 from safetensors_file import file_of
+from streams import COMMIT, chunk_of, chunks_of, header_of, messages_of
 from wire import BF16, F16, options_pb, outputs_pb, service_pb, tensor
 
 Request = service_pb.AttendRequest
@@ -204,6 +208,42 @@ def connections(good: list[Request]) -> Iterator[layer_pb.UploadLayerRequest]:
         yield layer_pb.UploadLayerRequest(chunk=sent)
 
 
+@dataclass
+class StreamInput:
+    """The message of tests/fuzz/stream.proto, of which there are no stubs here."""
+
+    messages: list[service_pb.AttendStreamRequest]
+    looks: int = 0
+    drop_after: int = 0
+
+    def SerializeToString(self, deterministic: bool) -> bytes:  # noqa: N802
+        sent = [message.SerializeToString(deterministic=deterministic) for message in self.messages]
+        numbers = b"\x10" + make.varint(self.looks) + b"\x18" + make.varint(self.drop_after)
+        return b"".join(b"\x0a" + make.varint(len(one)) + one for one in sent) + numbers
+
+
+def streams(good: list[Request], bad: list[Request]) -> Iterator[StreamInput]:
+    """Calls in chunks, some of them left early; messages out of turn, and headers that are refused."""
+    for number, request in enumerate(good):
+        size = 1 + 97 * number % 700
+        messages = list(messages_of(request, numbers() if number % 2 else None, size))
+        yield StreamInput(messages, looks=0x5A5A5 * (number % 3), drop_after=number % 5 * (number % 7 == 0))
+    for messages, _ in test_stream.FRAMING.values():
+        yield StreamInput(messages)
+    whole = list(messages_of(good[0]))
+    for after in (COMMIT, header_of(good[0]), chunk_of(test_stream.QUERY, 0, b"x")):
+        yield StreamInput([*whole, after], looks=3)
+    map_of_two = make.qkv(numbers(), Sizes(heads=1, tokens=600, size=1, kind=BF16))
+    map_of_two.outputs.maps.append(make.full_map())
+    yield StreamInput([header_of(map_of_two), *list(chunks_of(map_of_two))[:1], COMMIT])
+    for size in (1 << 61, 1 << 62):  # bytes that 64 bits do not count
+        header = header_of(good[0])
+        header.header.call.query_key_value.query.shape[:] = [size]
+        yield StreamInput([header])
+    for request in bad:
+        yield StreamInput([header_of(request)])
+
+
 def write(folder: Path, message) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     contents = message.SerializeToString(deterministic=True)
@@ -220,6 +260,8 @@ def main() -> None:
         write(folder / "safetensors", upload)
     for sent in connections(good):
         write(folder / "web", sent)
+    for stream in streams(good, bad):
+        write(folder / "stream", stream)
     for request in [*good, *bad]:
         write(folder / "decode_check", request)
         write(folder / "plan_check", make.plan_of(request))

@@ -10,8 +10,11 @@
 #include <memory>
 #include <new>
 #include <utility>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/synchronization/notification.h"
+#include "server/service/attend_stream_call.h"
 #include "server/service/merge_call.h"
 #include "tests/service/call_fixture.h"
 
@@ -19,10 +22,25 @@ namespace {
 // The allocation that fails, counted down; 0 and less: none.
 std::atomic<std::int64_t> until_failure{0};
 
+bool FailsNow() { return until_failure.load(std::memory_order_relaxed) > 0 && until_failure.fetch_sub(1) == 1; }
+}  // namespace
+
+// The linker leads calls of aligned_alloc here (--wrap).
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming)
+extern "C" void* __real_aligned_alloc(std::size_t alignment, std::size_t bytes);
+extern "C" void* __wrap_aligned_alloc(std::size_t alignment, std::size_t bytes) {
+  return FailsNow() ? nullptr : __real_aligned_alloc(alignment, bytes);
+}
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
+
+namespace {
 void* Allocate(std::size_t bytes, std::size_t alignment) {
-  if (until_failure.load(std::memory_order_relaxed) > 0 && until_failure.fetch_sub(1) == 1) throw std::bad_alloc();
-  void* data = alignment == 0 ? std::malloc(bytes)
-                              : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  void* data = nullptr;
+  if (alignment > 0) {
+    data = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  } else if (!FailsNow()) {
+    data = std::malloc(bytes);
+  }
   if (data == nullptr) throw std::bad_alloc();
   return data;
 }
@@ -60,14 +78,57 @@ class FailingAllocationTest : public CallTest {
     return status;
   }
 
-  // Every allocation of the call in turn, until none is left to fail.
+  // Likewise a stream, of which there are looks for something to send in every phase.
+  absl::Status RunFailing(const std::vector<v1::AttendStreamRequest>& messages, std::int64_t n) {
+    AttendStreamCall call(shared_, absl::InfiniteFuture(), [] {});
+    google::protobuf::Arena arena;
+    auto* answer = google::protobuf::Arena::CreateMessage<v1::AttendStreamResponse>(&arena);
+    until_failure.store(n);
+    absl::Notification ended;
+    absl::Status status;
+    try {
+      for (const v1::AttendStreamRequest& message : messages) {
+        if (absl::Status taken = call.Take(message); !taken.ok()) return taken;
+        call.Next(StreamPhase::kReceiving, /*tick=*/false, answer);
+      }
+      call.Compute([&](const absl::Status& computed) {
+        status = computed;
+        ended.Notify();
+      });
+    } catch (const std::bad_alloc&) {
+      return absl::ResourceExhaustedError("as the service says it");
+    }
+    try {
+      call.Next(StreamPhase::kComputing, /*tick=*/true, answer);
+      call.Next(StreamPhase::kComputing, /*tick=*/false, answer);
+    } catch (const std::bad_alloc&) {
+      call.control()->Cancel();
+      ended.WaitForNotification();
+      return absl::ResourceExhaustedError("as the service says it");
+    }
+    ended.WaitForNotification();
+    if (!status.ok()) return status;
+    try {
+      call.Computed();
+      while (!call.ended()) call.Next(StreamPhase::kComputed, /*tick=*/false, answer);
+    } catch (const std::bad_alloc&) {
+      return absl::ResourceExhaustedError("as the service says it");
+    }
+    return status;
+  }
+
   template <typename Call>
   void ExpectSafe(const typename Call::Request& request) {
-    ASSERT_EQ(RunFailing<Call>(request, 0), absl::OkStatus());  // products and metrics are warm
+    ExpectSafe([&](std::int64_t n) { return RunFailing<Call>(request, n); });
+  }
+
+  // Every allocation of the call in turn, until none is left to fail.
+  void ExpectSafe(absl::FunctionRef<absl::Status(std::int64_t)> run) {
+    ASSERT_EQ(run(0), absl::OkStatus());  // products and metrics are warm
     std::int64_t refused = 0;
     std::int64_t n = 1;
     for (bool failed = true; failed; ++n) {
-      const absl::Status status = RunFailing<Call>(request, n);
+      const absl::Status status = run(n);
       failed = until_failure.exchange(0) <= 0;
       refused += status.ok() ? 0 : 1;
       EXPECT_TRUE(status.ok() || absl::IsResourceExhausted(status)) << "allocation " << n << ": " << status;
@@ -76,7 +137,7 @@ class FailingAllocationTest : public CallTest {
       EXPECT_EQ(admission_.calls(), 0) << "allocation " << n;
     }
     EXPECT_GT(refused, 50) << "of " << n;
-    EXPECT_EQ(RunFailing<Call>(request, 0), absl::OkStatus());
+    EXPECT_EQ(run(0), absl::OkStatus());
   }
 };
 
@@ -112,6 +173,40 @@ TEST_F(FailingAllocationTest, AttendIsAnsweredOrRefused) {
   for (const v1::Algorithm algorithm : {v1::ALGORITHM_NAIVE, v1::ALGORITHM_FLASH}) {
     SCOPED_TRACE(v1::Algorithm_Name(algorithm));
     ExpectSafe<AttendCall>(AllAtOnce<v1::AttendRequest>(algorithm));
+  }
+}
+
+// The same with tensors in chunks; `token_major`: rows are sent when all their heads are done.
+std::vector<v1::AttendStreamRequest> StreamOfAll(v1::Algorithm algorithm, bool token_major) {
+  auto call = AllAtOnce<v1::AttendRequest>(algorithm);
+  std::vector<v1::AttendStreamRequest> messages(1);
+  v1::PlanAttentionRequest& header = *messages.front().mutable_header()->mutable_call();
+  *header.mutable_options() = call.options();
+  *header.mutable_outputs() = call.outputs();
+  v1::QueryKeyValueSpec& given = *header.mutable_query_key_value();
+  for (v1::TensorSpec* tensor : {given.mutable_query(), given.mutable_key(), given.mutable_value()}) {
+    for (const std::int64_t size : token_major ? Shape{5, 16} : Shape{1, 2, 5, 8}) tensor->add_shape(size);
+    tensor->set_kind(v1::TENSOR_KIND_F32);
+  }
+  for (const auto name : {v1::STREAMED_TENSOR_QUERY, v1::STREAMED_TENSOR_KEY, v1::STREAMED_TENSOR_VALUE}) {
+    for (const std::uint64_t offset : {0, 100}) {
+      v1::TensorChunk& chunk = *messages.emplace_back().mutable_chunk();
+      chunk.set_tensor(name);
+      chunk.set_offset(offset);
+      chunk.set_data(std::string(offset == 0 ? 100 : 220, '\0'));
+    }
+  }
+  messages.emplace_back().mutable_commit();
+  return messages;
+}
+
+TEST_F(FailingAllocationTest, AttendStreamIsAnsweredOrRefused) {
+  for (const v1::Algorithm algorithm : {v1::ALGORITHM_NAIVE, v1::ALGORITHM_FLASH}) {
+    for (const bool token_major : {false, true}) {
+      SCOPED_TRACE(v1::Algorithm_Name(algorithm) + (token_major ? ", token-major" : ""));
+      const std::vector<v1::AttendStreamRequest> messages = StreamOfAll(algorithm, token_major);
+      ExpectSafe([&](std::int64_t n) { return RunFailing(messages, n); });
+    }
   }
 }
 

@@ -9,6 +9,7 @@ import lasting
 import layers
 import load
 import overload
+import streamed
 from scene import Scene
 
 
@@ -18,7 +19,9 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = {
-    name: Scenario(*scenario) for part in (overload, connections, lasting, layers) for name, scenario in part.SCENARIOS.items()
+    name: Scenario(*scenario)
+    for part in (overload, connections, streamed, lasting, layers)
+    for name, scenario in part.SCENARIOS.items()
 }
 
 
