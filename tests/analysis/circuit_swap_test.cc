@@ -26,12 +26,13 @@ OwnedTensor Random(Shape shape, std::uint64_t seed) {
   return tensor;
 }
 
-MatrixXd Dense(const OwnedTensor& t) {
+MatrixXd Dense(const TensorView& t) {
   using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const std::int64_t columns = t.shape.back();
-  return Eigen::Map<const RowMajor>(t.floats(), static_cast<std::int64_t>(t.bytes.size() / 4) / columns, columns)
+  return Eigen::Map<const RowMajor>(reinterpret_cast<const float*>(t.data), *ElementCount(t.shape) / columns, columns)
       .cast<double>();
 }
+MatrixXd Dense(const OwnedTensor& t) { return Dense(t.view()); }
 
 std::optional<TensorForm> FormOf(const OwnedTensor& t) {
   return TensorForm{t.kind, t.shape, static_cast<std::int64_t>(t.bytes.size())};

@@ -137,7 +137,7 @@ def test_reflection_lists_the_services(server) -> None:
     assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
     file = database.FindFileContainingSymbol(f"{SERVICE}.Attend")
     assert [s.name for s in file.service] == ["AttentionService"]
-    methods = {"Attend", "PlanAttention", "CompareAlgorithms", "MergePartials", "GetDemo", "GetServerInfo"}
+    methods = {"Attend", "AttendStream", "PlanAttention", "CompareAlgorithms", "MergePartials", "GetDemo", "GetServerInfo"}
     assert {m.name for m in file.service[0].method} == methods
 
 

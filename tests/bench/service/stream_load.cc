@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "client/cpp/client.h"
 #include "client/cpp/plan.h"
 #include "client/cpp/tensors.h"
+#include "tests/bench/service/relay.h"
 
 namespace headlight::bench {
 namespace {
@@ -26,6 +28,7 @@ struct Options {
   std::string server, echo;
   std::int64_t heads = 8, queries = 0, keys = 0, size = 64;
   int runs = 7;
+  std::int64_t link = 0;  // bytes a second each way; 0: the loopback as it is
   double tolerance = 1e-4;
 };
 
@@ -161,7 +164,13 @@ int Run(const Options& options) {
   std::size_t request_bytes = 0;
   for (const grpc::ByteBuffer& message : messages) request_bytes += message.Length();
   nlohmann::json result = {{"request_bytes", request_bytes}, {"answer_bytes", answer_bytes}, {"max_abs_error", *error}};
-  Caller server(options.server), echo(options.echo);
+  std::optional<Relay> relays[2];
+  if (options.link > 0) {
+    relays[0].emplace(options.server, options.link);
+    relays[1].emplace(options.echo, options.link);
+  }
+  Caller server(options.link > 0 ? relays[0]->address() : options.server);
+  Caller echo(options.link > 0 ? relays[1]->address() : options.echo);
   // The first of each does not count.
   for (int run = -1; run < options.runs; ++run) {
     for (auto& [name, caller] : {std::pair<const char*, Caller*>{"echo", &echo}, {"server", &server}}) {
@@ -188,6 +197,7 @@ int main(int argc, char** argv) {
   app.add_option("--keys", options.keys, "Tk")->required();
   app.add_option("--size", options.size, "D");
   app.add_option("--runs", options.runs, "of each");
+  app.add_option("--link", options.link, "bytes a second each way, through a relay; 0: none");
   CLI11_PARSE(app, argc, argv);
   return headlight::bench::Run(options);
 }
