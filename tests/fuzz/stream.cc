@@ -317,7 +317,10 @@ class Conversation {
 
  private:
   // The next of the bits that the input has for it.
-  bool LooksNow() { return looks_ < 64 && (input_.looks() >> looks_++ & 1) != 0; }
+  bool LooksNow() {
+    const int look = looks_++;
+    return look < 64 && (input_.looks() >> look & 1) != 0;
+  }
 
   absl::Status Take(const Incoming& one) {
     ++taken_;
