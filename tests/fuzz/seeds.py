@@ -239,6 +239,7 @@ def otherwise(chunk: service_pb.AttendStreamRequest) -> Iterator[bytes]:
     yield b"\x12" + make.varint(len(body) + 2) + b"\x08\x03" + body  # the tensor twice
     yield b"\x12" + make.varint(len(body)) + body[2:] + body[:2]  # its fields in another order
     yield b"\x12" + make.varint(len(body) + 9) + body  # longer than it is
+    yield b"\x22" + plain[1:]  # of a field that there is not
 
 
 def streams(good: list[Request], bad: list[Request]) -> Iterator[StreamInput]:
