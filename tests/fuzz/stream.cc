@@ -271,7 +271,12 @@ class Conversation {
 
  private:
   // The next of the bits that the input has for it.
-  bool LooksNow() { return looks_ < 64 && (input_.looks() >> looks_++ & 1) != 0; }
+  bool LooksNow() {
+    if (looks_ == 64) return false;
+    const std::uint64_t bit = input_.looks() >> looks_ & 1;
+    ++looks_;
+    return bit != 0;
+  }
 
   bool Look(StreamPhase phase, bool tick) {
     v1::AttendStreamResponse message;
