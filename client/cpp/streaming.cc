@@ -22,7 +22,7 @@ constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
 
 // Calls f(name in chunks, tensor) for every tensor of a request, or f(name, spec) of a plan.
 template <typename Message, typename F>
-void ForTensors(const Message& message, F f) {
+void ForTensors(const Message& message, const F& f) {
   const auto& given = message.query_key_value();
   if (given.has_query()) f(v1::STREAMED_TENSOR_QUERY, given.query());
   if (given.has_key()) f(v1::STREAMED_TENSOR_KEY, given.key());

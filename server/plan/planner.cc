@@ -20,6 +20,7 @@ constexpr std::int64_t kReferenceFlops = 2'000'000'000;
 constexpr std::int64_t kMapOverhead = 64;
 constexpr std::int64_t kAnswerOverhead = 512;
 constexpr std::int64_t kStatisticsBytes = 96;  // of one head
+constexpr std::int64_t kStatisticsRow = 32;    // what is summed up of a row
 
 // Rows of a tile's scores: its stacks of heads, padded each.
 std::int64_t TileRows(TileSize tile, TileHeads heads) { return tile.query_rows * heads.key_value_heads; }
@@ -139,6 +140,21 @@ std::int64_t MapBytes(const MapSpec& map, const Range& rows, std::int64_t width)
   // A key is a varint; so is the count of a row, at most 1,024.
   const std::int64_t key_width = map.keys.end <= 128 ? 1 : map.keys.end <= 16384 ? 2 : 3;
   return rows.size() * (map.top_k * (kFloat + key_width) + 2);
+}
+
+// Maps are float32 until they are complete.
+std::int64_t SinkBytes(const ProblemSpec& spec) {
+  const Dimensions& d = spec.dims;
+  std::int64_t bytes = 0;
+  if (spec.outputs.head_statistics) bytes += d.batch * d.query_heads * d.query_tokens * kStatisticsRow;
+  if (spec.outputs.kind == TensorKind::kF32) return bytes;
+  for (const MapSpec& map : spec.outputs.maps) {
+    if (map.top_k > 0) continue;
+    std::int64_t of_head = 0;
+    for (const Range& rows : map.rows) of_head += MapBytes(map, rows, kFloat - WidthOf(spec.outputs.kind));
+    bytes += of_head * static_cast<std::int64_t>(map.heads.size() * map.batches.size());
+  }
+  return bytes;
 }
 
 // Sweeps multiply once more. Every score that a map looks at costs about as much as so many multiply-adds.
@@ -280,6 +296,7 @@ ExecutionPlan DraftPlan(ProblemSpec checked, Processor processor) {
   plan.flops = 2 * pairs * d.query_heads * (d.head_size + d.value_head_size) + ProjectionFlops(spec);
   plan.map_flops = MapFlops(spec);
   plan.response_bytes = ResponseBytes(spec);
+  plan.sink_bytes = SinkBytes(spec);
   return plan;
 }
 

@@ -72,6 +72,7 @@ class ExecutionPlan {
   std::int64_t map_flops = 0;         // what maps take beyond that: products of sweeps, and looking at scores
   std::int64_t score_grid_bytes = 0;  // what the full grid would take
   std::int64_t response_bytes = 0;
+  std::int64_t sink_bytes = 0;  // what statistics, and maps in 16 bits, hold beside workspace and answer
 
   // Workspace with `lanes` workers.
   std::int64_t WorkspaceTotal(std::int64_t lanes) const {

@@ -24,7 +24,7 @@ CallCost CostOf(const ExecutionPlan& plan, std::int64_t request_bytes, int worke
               : plan.bf16_products                ? CostKind::kFlashBF16
                                                   : CostKind::kFlash;
   cost.flops = plan.flops + plan.map_flops;
-  cost.bytes = request_bytes + plan.WorkspaceTotal(workers) + plan.response_bytes;
+  cost.bytes = request_bytes + plan.WorkspaceTotal(workers) + plan.response_bytes + plan.sink_bytes;
   cost.field = plan.spec.InputField();
   return cost;
 }

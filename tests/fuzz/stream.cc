@@ -318,8 +318,10 @@ class Conversation {
  private:
   // The next of the bits that the input has for it.
   bool LooksNow() {
-    const int look = looks_++;
-    return look < 64 && (input_.looks() >> look & 1) != 0;
+    if (looks_ == 64) return false;
+    const std::uint64_t bit = input_.looks() >> looks_ & 1;
+    ++looks_;
+    return bit != 0;
   }
 
   absl::Status Take(const Incoming& one) {

@@ -206,6 +206,17 @@ TEST(MakePlan, PacksNoTilesOfRowsThatAreMadeTileByTile) {
   EXPECT_TRUE(plan(5120, TensorKind::kF32, kFloat32, false).packs_key_tiles);
 }
 
+TEST(MakePlan, CountsWhatStatisticsAndNarrowMapsHold) {
+  ProblemRequest request = HeadMajorRequest({2, 4, 2, 300, 200, 8, 8});
+  EXPECT_EQ(PlanOf(request).sink_bytes, 0);
+  request.outputs.head_statistics = true;
+  EXPECT_EQ(PlanOf(request).sink_bytes, 2 * 4 * 300 * 32);
+  request.outputs.maps.emplace_back().heads = {1, 3};
+  EXPECT_EQ(PlanOf(request).sink_bytes, 2 * 4 * 300 * 32);
+  request.outputs.kind = TensorKind::kF16;  // float32 while the maps are made
+  EXPECT_EQ(PlanOf(request).sink_bytes, 2 * 4 * 300 * 32 + 2 * 2 * 300 * 200 * 2);
+}
+
 // Every number of a plan.
 std::vector<std::int64_t> NumbersOf(const ExecutionPlan& plan) {
   return {static_cast<std::int64_t>(plan.algorithm),

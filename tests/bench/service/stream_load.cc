@@ -115,8 +115,9 @@ class Caller {
   }
 
  private:
-  enum Step : std::intptr_t { kStarted = 1, kRead, kWritten, kEnded };
-  static void* Tag(Step step) { return reinterpret_cast<void*>(step); }
+  enum Step : std::uint8_t { kStarted, kRead, kWritten, kEnded };
+  // A place whose address is the step's tag.
+  void* Tag(Step step) { return &tags_[step]; }
 
   static std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
     grpc::ChannelArguments arguments;
@@ -128,7 +129,7 @@ class Caller {
   Step Wait(bool* ok) {
     void* tag = nullptr;
     queue_.Next(&tag, ok);
-    return static_cast<Step>(reinterpret_cast<std::intptr_t>(tag));
+    return static_cast<Step>(static_cast<char*>(tag) - tags_);
   }
   bool Next(Step step) {
     bool ok = false;
@@ -137,6 +138,7 @@ class Caller {
 
   grpc::GenericStub stub_;
   grpc::CompletionQueue queue_;
+  char tags_[kEnded + 1] = {};
 };
 
 // The error of the answer against double precision.
