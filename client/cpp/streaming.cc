@@ -239,18 +239,23 @@ class StreamCall final : public grpc::ClientBidiReactor<v1::AttendStreamRequest,
 
   void Begin(v1::AttentionService::Stub& stub, grpc::ClientContext* context) {
     stub.async()->AttendStream(context, this);
-    StartRead(&answer_);
-    Write();
+    {
+      const absl::MutexLock lock(&writing_);
+      StartRead(&answer_);
+      Write();
+    }
     StartCall();
   }
 
   void OnWriteDone(bool ok) override {
+    const absl::MutexLock lock(&writing_);
     if (!ok || last_) return;
     Tell({StreamProgress::Stage::kSending, messages_.sent(), messages_.total()});
     Write();
   }
 
   void OnReadDone(bool ok) override {
+    const absl::MutexLock lock(&reading_);
     if (!ok) return;
     assembly_.Take(&answer_);
     if (answer_.has_chunk()) Tell({StreamProgress::Stage::kReceiving, assembly_.received(), assembly_.total()});
@@ -261,7 +266,11 @@ class StreamCall final : public grpc::ClientBidiReactor<v1::AttendStreamRequest,
   }
 
   void OnDone(const grpc::Status& status) override {
-    const bool lost = status.ok() && !assembly_.complete();
+    bool lost = false;
+    {
+      const absl::MutexLock lock(&reading_);
+      lost = status.ok() && !assembly_.complete();
+    }
     const auto ended = std::move(ended_);
     delete this;
     ended(lost ? grpc::Status(grpc::StatusCode::DATA_LOSS, "the stream ended before the whole answer had come")
@@ -288,6 +297,8 @@ class StreamCall final : public grpc::ClientBidiReactor<v1::AttendStreamRequest,
   v1::AttendStreamResponse answer_;
   bool last_ = false;
   absl::Mutex telling_;
+  // What one of gRPC's threads has done, and the next goes on with.
+  absl::Mutex reading_, writing_;
 };
 
 }  // namespace

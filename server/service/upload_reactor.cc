@@ -51,7 +51,10 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
       last_read_ = absl::Now();
       if (state_ != State::kReceiving) return;
     }
-    const absl::Status taken = Guarded([this] { return call_.Take(message_); });
+    const absl::Status taken = Guarded([this] {
+      const absl::MutexLock lock(&taking_);
+      return call_.Take(message_);
+    });
     if (!taken.ok()) return End(taken);
     StartRead(&message_);
   }
@@ -85,7 +88,10 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
     }
     StopLooking();
     const absl::Status begun = Guarded([this] {
-      if (absl::Status accepted = call_.Accept(deadline_); !accepted.ok()) return accepted;
+      {
+        const absl::MutexLock lock(&taking_);
+        if (absl::Status accepted = call_.Accept(deadline_); !accepted.ok()) return accepted;
+      }
       {
         const absl::MutexLock lock(&mutex_);
         control_ = call_.control();
@@ -173,6 +179,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
   bool known_ = false;
   std::atomic<std::int64_t> received_{0};
   std::atomic<int> owners_{1};
+  absl::Mutex taking_;  // what one of gRPC's threads has taken, and the next goes on with
   absl::Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kReceiving;
   absl::Time last_read_ ABSL_GUARDED_BY(mutex_) = absl::Now();
