@@ -331,6 +331,7 @@ void Process::WarmUp() {
     }
     if (std::isfinite(fastest)) admission_.model().Learn(cost, fastest);
   }
+  malloc_trim(0);  // what calls will need they take again
 }
 
 std::string Process::Addresses() const {
