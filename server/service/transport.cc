@@ -113,8 +113,8 @@ void Transport::Configure(const Limits& limits, grpc::ServerBuilder* builder) {
   // Messages of streams are not bounded by what a whole answer may have.
   constexpr std::int64_t kStreamMessageBytes = std::int64_t{2} << 20;
   builder->SetMaxSendMessageSize(static_cast<int>(std::max(limits.max_response_bytes, kStreamMessageBytes)));
-  // What of a call may come before it is read. gRPC's own guess, by what the line holds, grew to tens of megabytes on fast
-  // ones, and streams went no faster.
+  // What of a call may come before it is read. gRPC's own guess, by what the line holds, grew to tens of megabytes on
+  // fast ones, and streams went no faster.
   constexpr int kAheadBytes = 4 << 20;
   builder->AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kAheadBytes);
