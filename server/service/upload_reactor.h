@@ -9,7 +9,8 @@
 
 namespace headlight {
 
-// Ends the call where nothing comes for max_stream_idle_milliseconds, at its deadline, and as soon as a message is no good. Deletes itself.
+// Ends the call where nothing comes for max_stream_idle_milliseconds, at its deadline, and as soon as a message is no
+// good. Deletes itself.
 grpc::ServerReadReactor<v1::UploadLayerRequest>* StartUpload(const Arrival& arrival, v1::UploadLayerResponse* response);
 
 }  // namespace headlight
