@@ -157,6 +157,9 @@ void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
   app.add_option("--max-wait-seconds", options.max_wait_seconds, "new calls predicted to wait longer are refused")
       ->envname("HEADLIGHT_MAX_WAIT_SECONDS")
       ->check(Between(0.001, 1e6));
+  app.add_option("--max-flops", options.limits.max_flops, "calls of more FLOPs, maps included, are refused")
+      ->envname("HEADLIGHT_MAX_FLOPS")
+      ->check(CLI::Range(std::int64_t{1'000'000}, std::int64_t{1} << 60));
   app.add_option("--max-stream-idle", options.max_stream_idle_seconds,
                  "seconds that the client of a stream may neither send nor read")
       ->envname("HEADLIGHT_MAX_STREAM_IDLE")
