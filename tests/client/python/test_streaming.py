@@ -137,6 +137,23 @@ def test_an_answer_that_is_not_complete_is_none() -> None:
         assembly.answer()
 
 
+@pytest.mark.parametrize("stage", ["sending", "receiving"])
+def test_what_a_function_raises_is_raised(server, client, rng, stage: str) -> None:
+    def refuse(now: headlight.Progress) -> None:
+        if now.stage == stage:
+            raise ArithmeticError("not today")
+
+    with pytest.raises(ArithmeticError, match="not today"):
+        client.attend(*heads(rng), stream=True, progress=refuse)
+
+    async def run() -> None:
+        async with headlight.AsyncClient(server.address) as twin:
+            await twin.attend(*heads(rng), stream=True, progress=refuse)
+
+    with pytest.raises(ArithmeticError, match="not today"):
+        asyncio.run(run())
+
+
 def test_a_bar_where_it_is_asked_for(client, rng, capsys) -> None:
     client.attend(*heads(rng), stream=True, progress=True)
     shown = capsys.readouterr().err

@@ -219,7 +219,21 @@ def _joined(blocks: list[attention_pb.WeightMapBlock]) -> outputs_pb.WeightMap:
 def watching(progress: Watch) -> Iterator[Callable[[Progress], object]]:
     """Who is told of progress: a function; a bar, where one is asked for, or a person looks on and tqdm is installed."""
     if callable(progress):
-        yield progress
+        failures: list[Exception] = []
+
+        def tell(now: Progress) -> None:
+            try:
+                progress(now)
+            except Exception as failure:  # gRPC would keep what is raised while it sends to itself
+                failures.append(failure)
+                raise
+
+        try:
+            yield tell
+        except BaseException:  # asyncio cancels the call then
+            if failures:
+                raise failures[0] from None
+            raise
         return
     if progress is None:
         progress = tqdm is not None and sys.stderr.isatty()
