@@ -91,6 +91,10 @@ absl::Status Admission::Gate() {
   return Unavailable(ErrorReason::kDraining, "the server is about to stop and takes no more calls");
 }
 
+absl::Status Admission::Aborted() const {
+  return options_.aborted != nullptr && options_.aborted->load() ? DrainAborted() : absl::OkStatus();
+}
+
 double Admission::Left(const Call& call, absl::Time now) {
   if (call.control->receiving() || call.control->computed() || call.control->GivenUp(now)) return 0;
   return std::max(call.worker_seconds - call.control->worker_seconds(), 0.0);

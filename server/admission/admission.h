@@ -56,6 +56,8 @@ class Admission {
   void Close();
   // OK, or UNAVAILABLE with NOT_READY or DRAINING.
   absl::Status Gate();
+  // OK, or DrainAborted: to those who wait without a ticket, or for their client.
+  absl::Status Aborted() const;
 
   // Errors:
   // - INVALID_ARGUMENT, REQUEST_TOO_EXPENSIVE: the call alone would take longer than max_call_seconds, or more memory

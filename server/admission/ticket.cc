@@ -7,14 +7,16 @@
 
 namespace headlight {
 
+absl::Status DrainAborted() {
+  ErrorDetails details;
+  details.reason = ErrorReason::kDrainAborted;
+  details.retry_after_seconds = 1;
+  return MakeError(absl::StatusCode::kUnavailable, "the server stopped before the call was done", details);
+}
+
 absl::Status CallControl::Check(absl::Time now) const {
   if (cancelled_.load(std::memory_order_relaxed)) return absl::CancelledError("the client went away");
-  if (aborted_ != nullptr && aborted_->load(std::memory_order_relaxed)) {
-    ErrorDetails details;
-    details.reason = ErrorReason::kDrainAborted;
-    details.retry_after_seconds = 1;
-    return MakeError(absl::StatusCode::kUnavailable, "the server stopped before the call was done", details);
-  }
+  if (aborted_ != nullptr && aborted_->load(std::memory_order_relaxed)) return DrainAborted();
   if (now >= deadline_) return absl::DeadlineExceededError("the deadline passed while the call was computed");
   return absl::OkStatus();
 }

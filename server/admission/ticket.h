@@ -12,6 +12,9 @@
 
 namespace headlight {
 
+// UNAVAILABLE with DRAIN_ABORTED: the server can wait for the call no longer.
+absl::Status DrainAborted();
+
 // Whether a call still has someone waiting for it. Shared by those who end it (the service) and those who ask (the
 // workers). Thread-safe.
 class CallControl {

@@ -1,9 +1,8 @@
 #include "server/service/stream_reactor.h"
 
 #include <google/protobuf/arena.h>
-#include <grpcpp/alarm.h>
 
-#include <memory>
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -11,33 +10,27 @@
 #include "absl/synchronization/mutex.h"
 #include "server/service/attend_stream_call.h"
 #include "server/service/stream_wire.h"
+#include "server/service/watched_reactor.h"
 
 namespace headlight {
 namespace {
 
-// How often the client of a call that computes is told how far it is.
-constexpr absl::Duration kTick = absl::Milliseconds(500);
-
 // Whatever uses the call or begins an operation of gRPC's stands between Enter and Leave. Once the stream has ended
 // nobody enters, and the last to leave finishes it: no operation is begun after gRPC's Finish, and nobody is in the
 // call when it is given back.
-class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+class StreamReactor final : public WatchedReactor<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
  public:
   explicit StreamReactor(const Arrival& arrival)
-      : shared_(arrival.shared),
-        context_(arrival.context),
-        deadline_(DeadlineOf(*arrival.context)),
-        most_idle_(absl::Milliseconds(arrival.shared.limits.max_stream_idle_milliseconds)),
+      : WatchedReactor(arrival),
         watch_(arrival, v1::AttendStreamRequest::default_instance(), v1::AttendStreamResponse::default_instance()) {
-    shared_.open_calls.fetch_add(1);
-    call_.emplace(arrival.shared, deadline_, [this] { Pump(/*tick=*/false); });
+    call_.emplace(shared_, deadline_, [this] { Pump(/*tick=*/false); });
   }
 
   void Start(absl::Status may) {
     if (!Enter()) return;
     if (may.ok()) may = shared_.admission.Gate();
     if (may.ok()) {
-      LookAfter(most_idle_);
+      LookAfter(kTick);
       StartRead(&message_);
     } else {
       End(may);
@@ -67,12 +60,9 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
 
   void OnCancel() override {
     if (!Enter()) return;
-    GiveUp(absl::Now() >= deadline_ ? absl::DeadlineExceededError("the deadline passed before the stream was done")
-                                    : absl::CancelledError("the client went away"));
+    GiveUp(WhyCancelled());
     Leave();
   }
-
-  void OnDone() override { Release(); }
 
  private:
   bool Enter() {
@@ -243,7 +233,6 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
 
   void FinishCall() {
     const absl::Status status = EndStatus();
-    StopLooking();
     if (status.code() == absl::StatusCode::kInternal) {
       spdlog::error("call {} failed: {}", watch_.request_id(), std::string(status.message()));
     }
@@ -268,7 +257,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   bool HasPatience() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const absl::Duration left = write_began_ + most_idle_ - absl::Now();
     status_waits_ = left > absl::ZeroDuration();
-    if (status_waits_) SetAlarm(left);
+    if (status_waits_) LookAfter(left);
     return status_waits_;
   }
 
@@ -293,28 +282,13 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
     return *ended_;
   }
 
-  // Has somebody look at the client in so long, instead of whoever was to look before.
-  void LookAfter(absl::Duration wait) {
-    const absl::MutexLock lock(&mutex_);
-    SetAlarm(wait);
+  void Look() override {
+    if (!Enter()) return LosePatience();
+    LookAtClient();
+    Leave();
   }
 
-  void SetAlarm(absl::Duration wait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (alarm_ != nullptr) alarm_->Cancel();
-    owners_.fetch_add(1);
-    alarm_ = std::make_unique<grpc::Alarm>();
-    alarm_->Set(absl::ToChronoTime(absl::Now() + wait), [this](bool fired) {
-      if (fired && Enter()) {
-        Look();
-        Leave();
-      } else if (fired) {
-        LosePatience();
-      }
-      Release();
-    });
-  }
-
-  void Look() {
+  void LookAtClient() {
     absl::Duration unread, unsent;
     StreamPhase phase;
     {
@@ -323,33 +297,15 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
       unread = absl::Now() - write_began_;
       unsent = absl::Now() - last_read_;
     }
-    const auto idle = [this](absl::string_view what) {
-      return absl::DeadlineExceededError(absl::StrCat("the client ", what, " for ", absl::FormatDuration(most_idle_)));
-    };
-    if (phase == StreamPhase::kReceiving) {
-      if (unsent >= most_idle_) return GiveUp(idle("sent nothing"));
-      return LookAfter(most_idle_ - unsent);
+    const bool receives = phase == StreamPhase::kReceiving;
+    const absl::Duration idle = receives ? unsent : unread;
+    if (absl::Status aborted = shared_.admission.Aborted(); !aborted.ok()) return GiveUp(aborted);
+    if (idle >= most_idle_) {
+      return GiveUp(absl::DeadlineExceededError(absl::StrCat("the client ", receives ? "sent" : "read", " nothing for ",
+                                                             absl::FormatDuration(most_idle_))));
     }
-    if (unread >= most_idle_) GiveUp(idle("read nothing"));
-    Pump(/*tick=*/phase == StreamPhase::kComputing);
-    LookAfter(kTick);
-  }
-
-  void StopLooking() {
-    std::unique_ptr<grpc::Alarm> alarm;
-    {
-      const absl::MutexLock lock(&mutex_);
-      alarm = std::move(alarm_);
-    }
-    if (alarm != nullptr) alarm->Cancel();
-  }
-
-  // gRPC and each alarm own this. The call is open until all are done, for the server ends when none is.
-  void Release() {
-    if (owners_.fetch_sub(1) != 1) return;
-    std::atomic<std::int64_t>& open_calls = shared_.open_calls;
-    delete this;
-    open_calls.fetch_sub(1);
+    if (!receives) Pump(/*tick=*/phase == StreamPhase::kComputing);
+    LookAfter(std::min(kTick, most_idle_ - idle));
   }
 
   struct GivenUp {
@@ -357,15 +313,10 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
     absl::Time when;
   };
 
-  Shared& shared_;
-  grpc::CallbackServerContext* context_;  // lives until OnDone
-  const absl::Time deadline_;
-  const absl::Duration most_idle_;
   CallWatch watch_;
   std::optional<AttendStreamCall> call_;  // until its status is sent
   grpc::ByteBuffer message_, answer_;
   std::int64_t received_ = 0, sent_ = 0;
-  std::atomic<int> owners_{1};
   absl::Mutex mutex_;
   int inside_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<absl::Status> ended_ ABSL_GUARDED_BY(mutex_);
@@ -377,7 +328,6 @@ class StreamReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   absl::Time last_read_ ABSL_GUARDED_BY(mutex_) = absl::Now();
   absl::Time write_began_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   bool status_waits_ ABSL_GUARDED_BY(mutex_) = false;  // for the write under way
-  std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace

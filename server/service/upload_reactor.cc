@@ -1,12 +1,12 @@
 #include "server/service/upload_reactor.h"
 
-#include <grpcpp/alarm.h>
-
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/service/upload_call.h"
+#include "server/service/watched_reactor.h"
 
 namespace headlight {
 namespace {
@@ -20,26 +20,18 @@ UploadOutcome OutcomeOf(const absl::Status& status, bool known) {
   }
 }
 
-class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerRequest> {
+class UploadReactor final : public WatchedReactor<grpc::ServerReadReactor<v1::UploadLayerRequest>> {
  public:
   UploadReactor(const Arrival& arrival, v1::UploadLayerResponse* response)
-      : shared_(arrival.shared),
-        context_(arrival.context),
-        deadline_(DeadlineOf(*arrival.context)),
-        most_idle_(absl::Milliseconds(arrival.shared.limits.max_stream_idle_milliseconds)),
+      : WatchedReactor(arrival),
         response_(response),
         watch_(arrival, v1::UploadLayerRequest::default_instance(), *response),
-        call_(arrival.shared) {
-    shared_.open_calls.fetch_add(1);
-  }
+        call_(arrival.shared) {}
 
   void Start(absl::Status may) {
     if (may.ok()) may = shared_.admission.Gate();
     if (!may.ok()) return End(may);
-    {
-      const absl::MutexLock lock(&mutex_);
-      LookAfter(most_idle_);
-    }
+    LookAfter(kTick);
     StartRead(&message_);
   }
 
@@ -65,18 +57,11 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
       if (control_ != nullptr) control_->Cancel();
       if (state_ != State::kReceiving) return;
     }
-    End(GivenUp());
+    End(WhyCancelled());
   }
-
-  void OnDone() override { Release(); }
 
  private:
   enum class State : std::uint8_t { kReceiving, kComputing, kEnded };
-
-  absl::Status GivenUp() const {
-    if (absl::Now() >= deadline_) return absl::DeadlineExceededError("the deadline passed before the file had come");
-    return absl::CancelledError("the client went away");
-  }
 
   // The client has sent its last message, or is gone.
   void AllCame() {
@@ -130,60 +115,29 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadLayerReques
     Finish(ToGrpcStatus(status));
   }
 
-  // Has somebody look whether messages still come, in so long.
-  void LookAfter(absl::Duration wait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    owners_.fetch_add(1);
-    alarm_ = std::make_unique<grpc::Alarm>();
-    alarm_->Set(absl::ToChronoTime(absl::Now() + wait), [this](bool fired) {
-      if (fired) Look();
-      Release();
-    });
-  }
-
-  void Look() {
+  void Look() override {
+    absl::Duration idle;
     {
       const absl::MutexLock lock(&mutex_);
       if (state_ != State::kReceiving) return;
-      const absl::Duration idle = absl::Now() - last_read_;
-      if (idle < most_idle_) return LookAfter(most_idle_ - idle);
+      idle = absl::Now() - last_read_;
     }
+    if (absl::Status aborted = shared_.admission.Aborted(); !aborted.ok()) return End(aborted);
+    if (idle < most_idle_) return LookAfter(std::min(kTick, most_idle_ - idle));
     End(absl::DeadlineExceededError(
         absl::StrCat("no message of the upload came for ", absl::FormatDuration(most_idle_))));
   }
 
-  void StopLooking() {
-    std::unique_ptr<grpc::Alarm> alarm;
-    {
-      const absl::MutexLock lock(&mutex_);
-      alarm = std::move(alarm_);
-    }
-    if (alarm != nullptr) alarm->Cancel();
-  }
-
-  // gRPC and each alarm own this. The call is open until all are done, for the server ends when none is.
-  void Release() {
-    if (owners_.fetch_sub(1) != 1) return;
-    std::atomic<std::int64_t>& open_calls = shared_.open_calls;
-    delete this;
-    open_calls.fetch_sub(1);
-  }
-
-  Shared& shared_;
-  grpc::CallbackServerContext* context_;  // lives until OnDone
-  const absl::Time deadline_;
-  const absl::Duration most_idle_;
   v1::UploadLayerResponse* response_;
   CallWatch watch_;
   UploadCall call_;
   v1::UploadLayerRequest message_;
   bool known_ = false;
   std::atomic<std::int64_t> received_{0};
-  std::atomic<int> owners_{1};
   absl::Mutex taking_;  // what one of gRPC's threads has taken, and the next goes on with
   absl::Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kReceiving;
   absl::Time last_read_ ABSL_GUARDED_BY(mutex_) = absl::Now();
-  std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<CallControl> control_ ABSL_GUARDED_BY(mutex_);
 };
 

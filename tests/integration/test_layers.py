@@ -200,6 +200,24 @@ def test_a_name_is_replaced_and_deleted_while_calls_run(taking, rng) -> None:
     wait_until(lambda: taking.held() == 0, 10)
 
 
+def test_a_drain_that_is_cut_off_tells_an_upload(start, rng) -> None:
+    server = start("--threads=2", "--allow-layer-uploads", "--drain-timeout=0.3")
+    over = threading.Event()
+
+    def slow() -> Iterator[layer_pb.UploadLayerRequest]:
+        yield from messages(file_of(matrices(rng)), chunk=500, name="mine")
+        over.wait(20)
+
+    call = layers_of(server).UploadLayer.future(slow(), timeout=30)
+    time.sleep(0.5)
+    server.terminate()
+    try:
+        refusal_of(call.result, grpc.StatusCode.UNAVAILABLE, "DRAIN_ABORTED")
+        assert server.wait(10) == 3
+    finally:
+        over.set()
+
+
 def test_what_is_cut_off_leaves_nothing(taking, rng) -> None:
     file = file_of(matrices(rng))
     stub = layers_of(taking)

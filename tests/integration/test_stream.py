@@ -303,6 +303,32 @@ def test_a_client_that_does_not_read_is_left(start, opened, rng) -> None:
     assert '"code":"DeadlineExceeded"' in log or "DEADLINE_EXCEEDED" in log
 
 
+# Servers that end.
+
+
+@pytest.mark.parametrize("waits", ["header", "chunks", "reader"])
+def test_a_drain_that_is_cut_off_tells_streams_that_wait_for_their_client(start, opened, rng, waits: str) -> None:
+    server = start("--threads=2", "--drain-timeout=0.3", "--max-wait-seconds=1000")
+    with server.new_channel([("grpc.http2.bdp_probe", 0)]) as channel:
+        stream = opened(server, channel=channel)
+        request = qkv(rng, Sizes(heads=8, tokens=8192, keys=16, size=64))
+        messages = list(messages_of(request))
+        stream.send(*{"header": [], "chunks": messages[:3], "reader": messages}[waits])
+        if waits != "header":
+            assert next(stream.answers).HasField("acceptance")
+        time.sleep(1)  # computed is this in a tenth of it
+        assert server.metrics().value("headlight_workers_busy") == 0
+        server.terminate()
+        if waits == "reader":  # who does not read is not told, but the log says why
+            time.sleep(1)
+            failure_of(lambda: list(stream.answers))
+        else:
+            failure = refusal_of(lambda: list(stream.answers), StatusCode.UNAVAILABLE, "DRAIN_ABORTED")
+            assert failure.retry_seconds > 0
+        assert server.wait(10) == 3
+    assert '"reason":"DRAIN_ABORTED"' in server.stderr()
+
+
 # Messages that make no sense.
 
 
