@@ -301,8 +301,8 @@ class StreamReactor final : public WatchedReactor<grpc::ServerBidiReactor<grpc::
     const absl::Duration idle = receives ? unsent : unread;
     if (absl::Status aborted = shared_.admission.Aborted(); !aborted.ok()) return GiveUp(aborted);
     if (idle >= most_idle_) {
-      return GiveUp(absl::DeadlineExceededError(absl::StrCat("the client ", receives ? "sent" : "read", " nothing for ",
-                                                             absl::FormatDuration(most_idle_))));
+      return GiveUp(absl::DeadlineExceededError(
+          absl::StrCat("the client ", receives ? "sent" : "read", " nothing for ", absl::FormatDuration(most_idle_))));
     }
     if (!receives) Pump(/*tick=*/phase == StreamPhase::kComputing);
     LookAfter(std::min(kTick, most_idle_ - idle));

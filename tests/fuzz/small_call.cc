@@ -6,7 +6,7 @@
 #include "server/service/decode_fields.h"
 #include "tests/fuzz/bound.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/service/call_fixture.h"
+#include "tests/fuzz/small_server.h"
 
 namespace headlight::fuzz {
 namespace {
@@ -15,33 +15,9 @@ namespace {
 constexpr double kMostWork = 4e5;  // B x Hq x Tq x Tk x (D + Dv)
 constexpr double kMostNumber = 1e30;
 
-class Server final : public CallTest {
+class Server final : public SmallServer {
  public:
-  Server() {
-    limits_.max_batch = 4;
-    limits_.max_heads = 16;
-    limits_.max_head_size = 64;
-    limits_.max_width = 64;
-    limits_.max_tokens = 320;
-    limits_.max_tensor_elements = 1 << 14;
-    limits_.max_flops = 20'000'000;
-    limits_.max_response_bytes = 1 << 20;
-  }
-
-  absl::StatusOr<ProblemSpec> Check(const DecodedCall& call) { return CheckProblem(call.request, limits_); }
-
-  const LayerStore& layers() const { return layers_; }
-
-  absl::Status Attend(const v1::AttendRequest& request, v1::AttendResponse* response) {
-    AttendCall call(shared_);
-    return Run(call, request, response);
-  }
-
-  // What must be given back after every call.
-  bool IsIdle() const { return admission_.calls() == 0 && memory_.now() == 0; }
-
- private:
-  void TestBody() override {}
+  Server() : SmallServer(320, 1 << 14, 1 << 20) { limits_.max_flops = 20'000'000; }
 };
 
 std::vector<float> Floats(const v1::Tensor& message) {

@@ -19,8 +19,8 @@
 #include "server/service/stream_wire.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/mutate.h"
+#include "tests/fuzz/small_server.h"
 #include "tests/fuzz/stream.pb.h"
-#include "tests/service/call_fixture.h"
 
 namespace headlight::fuzz {
 namespace {
@@ -30,35 +30,11 @@ using Data = std::map<v1::StreamedTensor, std::string>;
 // Of one input; larger ones are passed over. 600 x 600 are a map that takes two messages.
 constexpr double kMostWork = 1e6;  // B x Hq x Tq x Tk x (D + Dv)
 
-class Server final : public CallTest {
+class Server final : public SmallServer {
  public:
-  Server() {
-    limits_.max_batch = 4;
-    limits_.max_heads = 16;
-    limits_.max_head_size = 64;
-    limits_.max_width = 64;
-    limits_.max_tokens = limits_.max_stream_tokens = 640;
-    limits_.max_tensor_elements = 1 << 17;
-    limits_.max_response_bytes = limits_.max_stream_response_bytes = 1 << 22;
-  }
+  Server() : SmallServer(640, 1 << 17, 1 << 22) {}
 
   Shared& shared() { return shared_; }
-  const LayerStore& layers() const { return layers_; }
-
-  absl::StatusOr<ProblemSpec> Check(const v1::AttendStreamHeader& header) const {
-    return CheckProblem(Decode(header.call(), layers_).request, limits_);
-  }
-
-  absl::Status Attend(const v1::AttendRequest& request, v1::AttendResponse* response) {
-    AttendCall call(shared_);
-    return Run(call, request, response);
-  }
-
-  // What must be given back after every call.
-  bool IsIdle() const { return admission_.calls() == 0 && admission_.reserved_bytes() == 0 && memory_.now() == 0; }
-
- private:
-  void TestBody() override {}
 };
 
 bool IsLarge(const ProblemSpec& spec) {
@@ -453,7 +429,7 @@ void RunStream(const StreamInput& input) {
   const v1::AttendStreamHeader* first = FirstHeader(sent);
   if (first == nullptr) return run(input);
   v1::AttendStreamHeader header = *first;
-  const absl::StatusOr<ProblemSpec> spec = server.Check(header);
+  const absl::StatusOr<ProblemSpec> spec = server.Check(Decode(header.call(), server.layers()));
   if (spec.ok() && IsLarge(*spec)) return;
   run(input);
   if (!spec.ok()) return;
