@@ -51,11 +51,8 @@ class PooledSink final : public MapSink {
 
   void OnSweep(std::size_t sweep, const ScoreBlock& block) override {
     Band& band = bands_[sweep];
+    MakeSums(band);
     const bool max = pooled_.reducer == PoolReducer::kMax;
-    if (band.sums.empty()) {
-      band.sums.assign(static_cast<std::size_t>(band.cells.size() * band.columns.size()),
-                       max ? -std::numeric_limits<double>::infinity() : 0);
-    }
     const Range rows = results_[ResultOf(sweep)].rows;
     const Cut row_cut{rows.size(), pooled_.rows};
     const Cut key_cut{map_.keys.size(), pooled_.columns};
@@ -74,6 +71,7 @@ class PooledSink final : public MapSink {
 
   void OnSweepDone(std::size_t sweep) override {
     Band& band = bands_[sweep];
+    MakeSums(band);
     MapResult& result = results_[ResultOf(sweep)];
     const Cut row_cut{result.rows.size(), pooled_.rows};
     const Cut key_cut{map_.keys.size(), pooled_.columns};
@@ -98,6 +96,14 @@ class PooledSink final : public MapSink {
     Range columns;
     std::vector<double> sums;
   };
+
+  // Unless they are there. What does not come is 0, which no weight is below.
+  void MakeSums(Band& band) const {
+    if (!band.sums.empty()) return;
+    const bool below = pooled_.reducer == PoolReducer::kMax && map_.stage != MapStage::kWeights;
+    band.sums.assign(static_cast<std::size_t>(band.cells.size() * band.columns.size()),
+                     below ? -std::numeric_limits<double>::infinity() : 0);
+  }
 
   // A band as sweeps of as many columns as there is room for.
   void AddBand(std::size_t result, Range rows, Range cells) {

@@ -41,11 +41,12 @@ class Sweeps final : public Phase {
       const Range keys{key, std::min(key + tile.keys, item.sweep.keys.end)};
       const QueryBlock block = OneHeadBlock(call_, item.sweep.batch, item.sweep.head, rows, item.sweep.keys);
       if (i % across == 0) tiles.Start(block);
+      CountTile(call_);
+      if (IsNothing(item.sweep, rows, keys)) continue;
       if (absl::Status status = tiles.Show(block, keys, item.sweep.stage); !status.ok()) return status;
       const Matrix<float> shown = tiles.scores();
       const Matrix<const float> values{shown.data, rows.size(), keys.size(), shown.stride};
       item.sink->OnSweep(item.index, {block.batch, item.sweep.head, rows, keys, values, call_.rules});
-      CountTile(call_);
     }
     if (end < all) return true;
     item.sink->OnSweepDone(item.index);
@@ -58,6 +59,12 @@ class Sweeps final : public Phase {
     std::size_t index;
     Sweep sweep;
   };
+
+  // Whether all its weights are 0: no pair may attend, and no row is NaN.
+  bool IsNothing(const Sweep& sweep, Range rows, Range keys) const {
+    return sweep.stage == MapStage::kWeights && !call_.spec().allow_non_finite &&
+           call_.rules.Judge({sweep.batch, sweep.head, rows, keys}) == Verdict::kEmpty;
+  }
 
   CallState& call_;
   std::int64_t tiles_per_unit_ = 1;

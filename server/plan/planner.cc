@@ -157,18 +157,50 @@ std::int64_t SinkBytes(const ProblemSpec& spec) {
   return bytes;
 }
 
-// Sweeps multiply once more. Every score that a map looks at costs about as much as so many multiply-adds.
-std::int64_t MapFlops(const ProblemSpec& spec) {
+// Keys that tiles with something to see have, for a row.
+struct KeysPerRow {
+  double mean = 0;
+  std::int64_t most = 0;
+};
+
+KeysPerRow VisibleKeysPerRow(const ProblemSpec& spec, TileSize tile) {
+  const Dimensions& d = spec.dims;
+  const MaskRules rules(spec);
+  KeysPerRow keys;
+  double sum = 0;
+  for (std::int64_t batch = 0; batch < d.batch; ++batch) {
+    for (std::int64_t row = 0; row < d.query_tokens; row += tile.query_rows) {
+      const Range rows{row, std::min(row + tile.query_rows, d.query_tokens)};
+      const Range visible = rules.VisibleKeys(batch, rows);
+      if (visible.size() <= 0) continue;
+      const std::int64_t begin = visible.begin / tile.keys * tile.keys;
+      const std::int64_t count = std::min(RoundUp(visible.end - begin, tile.keys), d.key_tokens);
+      keys.most = std::max(keys.most, count);
+      sum += static_cast<double>(count) * static_cast<double>(rows.size());
+    }
+  }
+  keys.mean = sum / static_cast<double>(d.batch * d.query_tokens);
+  return keys;
+}
+
+// Sweeps multiply once more. Every score that a map looks at costs about as much as so many multiply-adds. Weights are
+// looked at where rules leave something to see: of maps of all rows as often as on average, of others as at most.
+std::int64_t MapFlops(const ProblemSpec& spec, TileSize tile) {
   constexpr std::int64_t kLook = 16;
   // Many ranges of the largest problem that can be planned would not fit 64 bits.
   constexpr double kMost = std::int64_t{1} << 61;
+  if (spec.outputs.maps.empty()) return 0;
+  const KeysPerRow visible = VisibleKeysPerRow(spec, tile);
   double flops = 0;
   for (const MapSpec& map : spec.outputs.maps) {
     std::int64_t rows = 0;
     for (const Range& range : map.rows) rows += range.size();
-    const std::int64_t scores =
-        rows * map.keys.size() * static_cast<std::int64_t>(map.heads.size() * map.batches.size());
-    flops += static_cast<double>(scores) * static_cast<double>(map.IsSweep() ? 2 * spec.dims.head_size + kLook : kLook);
+    auto keys = static_cast<double>(map.keys.size());
+    if (!map.IsSweep() || map.stage == MapStage::kWeights) {
+      keys = std::min(keys, rows == spec.dims.query_tokens ? visible.mean : static_cast<double>(visible.most));
+    }
+    const double scores = static_cast<double>(rows) * keys * static_cast<double>(map.heads.size() * map.batches.size());
+    flops += scores * static_cast<double>(map.IsSweep() ? 2 * spec.dims.head_size + kLook : kLook);
   }
   return static_cast<std::int64_t>(std::min(flops, kMost));
 }
@@ -294,7 +326,7 @@ ExecutionPlan DraftPlan(ProblemSpec checked, Processor processor) {
   const std::int64_t pairs = MaskRules(spec).VisiblePairs();
   PlanPackedTiles(pairs, processor, plan);
   plan.flops = 2 * pairs * d.query_heads * (d.head_size + d.value_head_size) + ProjectionFlops(spec);
-  plan.map_flops = MapFlops(spec);
+  plan.map_flops = MapFlops(spec, plan.tile);
   plan.response_bytes = ResponseBytes(spec);
   plan.sink_bytes = SinkBytes(spec);
   return plan;

@@ -151,11 +151,19 @@ void AttendStreamCall::Computed() {
   Record(map_bytes_, absl::Now());
 }
 
+// Before any rows, so that whoever has some knows that others are computed; and once all are.
+bool AttendStreamCall::MustTell(bool computed, bool tick) {
+  if (computed) return !std::exchange(told_all_, true) && results_->tiles().all.load(std::memory_order_relaxed) > 0;
+  if (!tick && (told_ || results_->tiles().all.load(std::memory_order_relaxed) == 0)) return false;
+  told_ = true;
+  return true;
+}
+
 bool AttendStreamCall::NextProgress(v1::AttendStreamResponse* message) const {
   const TileCount& tiles = results_->tiles();
   const std::int64_t all = tiles.all.load(std::memory_order_relaxed);
-  message->mutable_progress()->set_done_tiles(
-      static_cast<std::uint64_t>(std::min(tiles.done.load(std::memory_order_relaxed), all)));
+  const std::int64_t done = told_all_ ? all : std::min(tiles.done.load(std::memory_order_relaxed), all);
+  message->mutable_progress()->set_done_tiles(static_cast<std::uint64_t>(done));
   message->mutable_progress()->set_all_tiles(static_cast<std::uint64_t>(all));
   return true;
 }
@@ -193,10 +201,8 @@ bool AttendStreamCall::Next(StreamPhase phase, bool tick, v1::AttendStreamRespon
   }
   if (phase == StreamPhase::kReceiving || ended_) return false;
   const bool computed = phase == StreamPhase::kComputed;
-  if (tick && !computed) {
-    flushes_ = true;
-    return NextProgress(message);
-  }
+  if (tick && !computed) flushes_ = true;
+  if (MustTell(computed, tick)) return NextProgress(message);
   if (auto ready = results_->Take(computed || flushes_, message->mutable_chunk()); ready.has_value()) {
     *piece = *std::move(ready);
     return true;

@@ -57,6 +57,7 @@ class AttendStreamCall final : public AttendCall {
   absl::Status TakeHeader(const v1::AttendStreamHeader& header);
   void Accepted(const v1::AttendStreamHeader& header);
   absl::Status Commit();
+  bool MustTell(bool computed, bool tick);
   bool NextProgress(v1::AttendStreamResponse* message) const;
   bool NextMap(v1::WeightMapBlock* block);
 
@@ -66,6 +67,8 @@ class AttendStreamCall final : public AttendCall {
   bool committed_ = false;
   bool accepts_ = false;           // the acceptance is to go next
   bool flushes_ = false;           // results go however few they are
+  bool told_ = false;              // how far it is, for the first time
+  bool told_all_ = false;          // that all is computed
   google::protobuf::Arena arena_;  // elsewhere protobuf loses what it finds no memory to put into its place
   v1::AttendStreamAcceptance* acceptance_ = nullptr;
   std::optional<StreamResults> results_;

@@ -393,7 +393,7 @@ absl::Status Process::Start() {
 bool Process::Drain() {
   draining_.store(true);
   SetReady(false);
-  spdlog::info("draining: {} calls under way", admission_.calls());
+  spdlog::info("draining: {} calls under way", open_calls_.load());
   absl::SleepFor(absl::Seconds(options_.drain_delay_seconds));
   admission_.Close();
   // gRPC's own shutdown would wait for streams of health and reflection as well, which load balancers keep for ever.

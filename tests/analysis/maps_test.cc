@@ -247,5 +247,54 @@ TEST(FullMap, AddsUpToOneWhateverIsAddedToItsScores) {
   }
 }
 
+// What a cell of a 6 x 5 pooled map must be, from the full map.
+double CellOf(const MapResult& full, std::int64_t tokens, PoolReducer reducer, std::int64_t r, std::int64_t c) {
+  double sum = 0;
+  double most = 0;
+  const Range rows{r * tokens / 6, (r + 1) * tokens / 6};
+  const Range keys{c * tokens / 5, (c + 1) * tokens / 5};
+  for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    for (std::int64_t key = keys.begin; key < keys.end; ++key) {
+      const double weight = full.weights.floats()[row * tokens + key];
+      sum += weight;
+      most = std::max(most, weight);
+    }
+  }
+  if (reducer == PoolReducer::kMax) return most;
+  return reducer == PoolReducer::kMean ? sum / static_cast<double>(rows.size() * keys.size()) : sum;
+}
+
+// Most tiles have nothing to see, whole cells are 0, and so are whole columns.
+TEST(Summaries, OfWhatMasksLeaveOutAreThoseOfTheFullMap) {
+  constexpr std::int64_t kTokens = 1000;
+  constexpr PoolReducer kReducers[] = {PoolReducer::kMax, PoolReducer::kMean, PoolReducer::kSum};
+  Problem p;
+  p.tq = p.tk = kTokens;
+  p.causal = CausalAlignment::kTopLeft;
+  p.window = WindowForm{20, {}, {}, {}};
+  p.key_lengths = {700};
+  p.outputs.maps.resize(5);
+  for (std::size_t i = 0; i < 3; ++i) p.outputs.maps[i].pooled = PooledForm{6, 5, kReducers[i]};
+  p.outputs.maps[3].column_sums = true;
+  const auto bound = Bind(p);
+  for (const Algorithm algorithm : kBoth) {
+    const auto ran = RunEngine(*bound, algorithm);
+    ASSERT_TRUE(ran.ok()) << ran.status();
+    const MapResult& full = (*ran)->maps[4][0];
+    for (std::size_t i = 0; i < 3; ++i) {
+      const MapResult& pooled = (*ran)->maps[i][0];
+      for (std::int64_t cell = 0; cell < 30; ++cell) {
+        const double want = CellOf(full, kTokens, kReducers[i], cell / 5, cell % 5);
+        EXPECT_NEAR(pooled.weights.floats()[cell], want, 1e-6 * want) << "reducer " << i << ", cell " << cell;
+      }
+    }
+    for (std::int64_t key = 0; key < kTokens; ++key) {
+      double sum = 0;
+      for (std::int64_t row = 0; row < kTokens; ++row) sum += full.weights.floats()[row * kTokens + key];
+      EXPECT_NEAR((*ran)->maps[3][0].weights.floats()[key], sum, 1e-6 * sum) << "key " << key;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headlight

@@ -52,6 +52,31 @@ TEST(Flops, AreTheSameForEightHeadsOf64AndOneOf512) {
   }
 }
 
+// 2 x D + 16 where a map multiplies again, 16 where it looks on.
+TEST(MapFlops, CountTheTilesInWhichMasksLeaveSomething) {
+  constexpr std::int64_t kTokens = 4096;
+  ProblemRequest request = HeadMajorRequest({1, 2, 2, kTokens, kTokens, 64, 64});
+  request.outputs.maps.resize(1);
+  request.outputs.maps[0].top_k = 8;
+  const auto flops = [&request] { return PlanOf(request).map_flops; };
+  EXPECT_EQ(flops(), 2 * kTokens * kTokens * 16);
+  request = Causal(request);
+  const std::int64_t tile = PlanOf(request).tile.keys;
+  EXPECT_GT(flops(), kTokens * kTokens * 16);
+  EXPECT_LE(flops(), kTokens * (kTokens + 2 * tile) * 16);
+  request.mask.window = WindowForm{8, {}, {}, {}};
+  EXPECT_LE(flops(), 2 * kTokens * 3 * tile * 16);
+  request.outputs.maps[0].top_k.reset();
+  request.outputs.maps[0].column_sums = true;
+  EXPECT_LE(flops(), 2 * kTokens * 3 * tile * (2 * 64 + 16));
+  request.outputs.maps[0].column_sums = false;
+  request.outputs.maps[0].stage = MapStage::kScaled;
+  EXPECT_EQ(flops(), 2 * kTokens * kTokens * (2 * 64 + 16)) << "raw scores are there behind masks, too";
+  request.outputs.maps[0].stage = MapStage::kWeights;
+  request.outputs.maps[0].rows = {{0, 128}};
+  EXPECT_LE(flops(), 2 * 128 * 3 * tile * 16);
+}
+
 // 2 x rows x fan-in x fan-out of each.
 TEST(ProjectionFlops, CountEveryMatrix) {
   EXPECT_EQ(ProjectionFlops(Checked(HeadMajorRequest())), 0);

@@ -74,8 +74,8 @@ TEST_F(AttendStreamCallTest, FromHeaderToEnd) {
   ASSERT_TRUE(Compute(call_).ok());
   call_.Computed();
   EXPECT_EQ(Parts(call_, StreamPhase::kComputed),
-            (std::vector<int>{v1::AttendStreamResponse::kChunk, v1::AttendStreamResponse::kHeadStatistics,
-                              v1::AttendStreamResponse::kEnd}));
+            (std::vector<int>{v1::AttendStreamResponse::kProgress, v1::AttendStreamResponse::kChunk,
+                              v1::AttendStreamResponse::kHeadStatistics, v1::AttendStreamResponse::kEnd}));
   EXPECT_TRUE(call_.ended());
 }
 
@@ -85,7 +85,7 @@ TEST_F(AttendStreamCallTest, FewRowsWaitForATick) {
   ASSERT_TRUE(Compute(call_).ok());
   ASSERT_TRUE(call_.Next(StreamPhase::kComputing, false, &message_));
   EXPECT_TRUE(message_.has_acceptance());
-  EXPECT_TRUE(Parts(call_, StreamPhase::kComputing).empty());
+  EXPECT_EQ(Parts(call_, StreamPhase::kComputing), std::vector<int>{v1::AttendStreamResponse::kProgress});
   EXPECT_EQ(Parts(call_, StreamPhase::kComputing, /*tick=*/true),
             (std::vector<int>{v1::AttendStreamResponse::kProgress, v1::AttendStreamResponse::kChunk}));
 }

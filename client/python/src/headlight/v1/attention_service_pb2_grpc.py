@@ -73,7 +73,8 @@ class AttentionServiceServicer(object):
         second while it is computed, and an end. The same problem gives the same bits as by Attend. max_tokens is
         max_stream_tokens here, and an answer may have max_stream_response_bytes.
         Errors: those of Attend; INVALID_ARGUMENT also where chunks do not fit what the header said, DEADLINE_EXCEEDED also
-        where the client neither sends nor reads for the server's max_stream_idle_milliseconds.
+        where the client neither sends nor reads for the server's max_stream_idle_milliseconds; a message after the commit
+        is refused where it comes before the end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,8 +54,8 @@ class LayerServiceServicer(object):
         """Sends a safetensors file: a header, then its bytes in order in chunks of at most 1 MiB. The same bytes under the same
         name again change nothing.
         Errors: PERMISSION_DENIED (the server takes no uploads, or not from this caller), INVALID_ARGUMENT (every violation),
-        ALREADY_EXISTS (the name holds other bytes and `replace` is not set), RESOURCE_EXHAUSTED, CANCELLED, UNAVAILABLE,
-        INTERNAL.
+        ALREADY_EXISTS (the name holds other bytes and `replace` is not set), RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED (also
+        where nothing comes for max_stream_idle_milliseconds), CANCELLED, UNAVAILABLE, INTERNAL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
