@@ -52,7 +52,7 @@ struct Sweep {
 // one after the other by ascending key, from one thread at a time, and then their end. Different rows come from
 // different threads at once. A key that never comes may not be seen by any of the rows. Afterwards sweeps come: blocks
 // of one sweep from one thread at a time, rows outermost, keys ascending, whatever the algorithm and the number of
-// threads; different sweeps at once. Raw stages show forbidden pairs too; of weights, blocks that are 0 may be left out.
+// threads; different sweeps at once. Raw stages show forbidden pairs, too; blocks of weights that are 0 may be missing.
 class ScoreSink {
  public:
   virtual ~ScoreSink() = default;
