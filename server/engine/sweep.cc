@@ -34,14 +34,18 @@ class Sweeps final : public Phase {
     const std::int64_t all = TilesOf(call_, item.sweep);
     const std::int64_t end = std::min((step + 1) * tiles_per_unit_, all);
     Tiles tiles(call_, lane);
+    bool skips = false;  // no tile of these rows is looked at
     for (std::int64_t i = step * tiles_per_unit_; i < end; ++i) {
       const std::int64_t row = item.sweep.rows.begin + i / across * tile.query_rows;
       const std::int64_t key = item.sweep.keys.begin + i % across * tile.keys;
       const Range rows{row, std::min(row + tile.query_rows, item.sweep.rows.end)};
       const Range keys{key, std::min(key + tile.keys, item.sweep.keys.end)};
-      const QueryBlock block = OneHeadBlock(call_, item.sweep.batch, item.sweep.head, rows, item.sweep.keys);
-      if (i % across == 0) tiles.Start(block);
+      const bool starts = i % across == 0;
+      if (starts || i == step * tiles_per_unit_) skips = IsNothing(item.sweep, rows, item.sweep.keys);
       CountTile(call_);
+      if (skips) continue;
+      const QueryBlock block = OneHeadBlock(call_, item.sweep.batch, item.sweep.head, rows, item.sweep.keys);
+      if (starts) tiles.Start(block);
       if (IsNothing(item.sweep, rows, keys)) continue;
       if (absl::Status status = tiles.Show(block, keys, item.sweep.stage); !status.ok()) return status;
       const Matrix<float> shown = tiles.scores();
