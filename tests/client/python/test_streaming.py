@@ -2,12 +2,17 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import headlight
 import numpy as np
 import pytest
 from headlight import requests, streaming
 from headlight.v1 import attention_service_pb2 as attention_pb
+from headlight.v1 import attention_service_pb2_grpc as attention_grpc
+from server_process import Server
 
 
 def heads(rng: np.random.Generator, tokens: int = 300, kind: type = np.float32) -> list[np.ndarray]:
@@ -118,6 +123,109 @@ def test_a_closed_client_and_a_short_deadline(server, rng) -> None:
     one.close()
     with pytest.raises(headlight.CancelledError):
         one.attend(*heads(rng), stream=True)
+
+
+def refusal_of(connect: type, server: Server, given: list, *, token: str = "", **options) -> headlight.HeadlightError:
+    """What a streamed call that fails raises, of either client."""
+
+    async def run() -> None:
+        async with headlight.AsyncClient(server.address, token=token) as twin:
+            await twin.attend(*given, stream=True, **options)
+
+    with pytest.raises(headlight.HeadlightError) as caught:
+        if connect is headlight.AsyncClient:
+            asyncio.run(run())
+        else:
+            with headlight.Client(server.address, token=token) as one:
+                one.attend(*given, stream=True, **options)
+    return caught.value
+
+
+@pytest.mark.parametrize("flags, options, reason", [
+    ([], {"head_size": 65}, "INVALID_REQUEST"),
+    (["--auth-token-file={tokens}"], {"token": "another"}, "UNAUTHENTICATED"),
+    (["--memory-budget-bytes=2000000"], {}, "REQUEST_TOO_EXPENSIVE"),
+    ([], {"deadline": 0.05}, ""),
+])  # fmt: skip
+def test_refusals_are_the_same_by_asyncio(tmp_path, flags, options, reason) -> None:
+    """Whether the server ends the call while a message is under way is chance: hence the repetition."""
+    (tmp_path / "tokens").write_text("a-token-that-is-long-enough-to-be-taken\n")
+    server = Server(*(flag.format(tokens=tmp_path / "tokens") for flag in flags))
+    given = [np.zeros((1, 4, 20_000, 64), np.float32)] * 3 if "deadline" in options else [np.zeros((1, 2, 10_000, 32))] * 3
+    try:
+        want = refusal_of(headlight.Client, server, given, **options)
+        refusals = [refusal_of(headlight.AsyncClient, server, given, **options) for _ in range(12)]
+    finally:
+        server.close()
+    assert {refusal.code for refusal in refusals} == {want.code}
+    if reason:  # a deadline passes here or there
+        assert {refusal.reason for refusal in refusals} == {want.reason} == {reason}
+        assert {refusal.message for refusal in refusals} == {want.message}
+        assert all(refusal.violations == want.violations and refusal.request_id for refusal in refusals)
+
+
+class Full(attention_grpc.AttentionServiceServicer):
+    """Refuses as many streams as it is told to, without a look at what they send."""
+
+    def __init__(self) -> None:
+        self.refusals = 0
+        self.calls = 0
+
+    def AttendStream(self, requests, context):  # noqa: N802
+        self.calls += 1
+        if self.calls <= self.refusals:
+            context.set_trailing_metadata([("grpc-retry-pushback-ms", "1")])
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        for _ in requests:
+            pass
+        yield attention_pb.AttendStreamResponse(acceptance=attention_pb.AttendStreamAcceptance())
+        yield attention_pb.AttendStreamResponse(end=attention_pb.AttendStreamEnd())
+
+
+@pytest.fixture
+def full() -> Iterator[Full]:
+    service = Full()
+    running = grpc.server(ThreadPoolExecutor(2))
+    attention_grpc.add_AttentionServiceServicer_to_server(service, running)
+    service.address = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
+    running.start()
+    yield service
+    running.stop(None).wait()
+
+
+def test_a_full_server_is_asked_again_by_asyncio(full) -> None:
+    given = [np.zeros((1, 2, 10_000, 32), np.float32)] * 3
+
+    async def attend() -> None:
+        async with headlight.AsyncClient(full.address, spread_over_replicas=False, max_attempts=3) as twin:
+            await twin.attend(*given, stream=True)
+
+    for _ in range(12):
+        full.calls, full.refusals = 0, 2
+        asyncio.run(attend())
+        assert full.calls == 3
+    full.calls, full.refusals = 0, 3
+    with pytest.raises(headlight.ResourceExhaustedError, match="full") as caught:
+        asyncio.run(attend())
+    assert full.calls == 3 and caught.value.retry_after == 0.001
+
+
+def test_streams_end_with_their_task_or_client_by_asyncio(server, rng) -> None:
+    given = [rng.standard_normal((1, 4, 20_000, 64)).astype(np.float32)] * 3
+
+    async def run() -> None:
+        client = headlight.AsyncClient(server.address)
+        sending = asyncio.Event()
+        calls = [asyncio.ensure_future(client.attend(*given, progress=lambda _: sending.set())) for _ in range(2)]
+        await sending.wait()
+        calls[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        await client.close()
+        with pytest.raises(headlight.CancelledError, match="the client is closed"):
+            await calls[1]
+
+    asyncio.run(run())
 
 
 def test_an_answer_that_is_not_complete_is_none() -> None:
