@@ -1,6 +1,7 @@
 """Calls in chunks: when, the same answers, and progress."""
 
 import asyncio
+import base64
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ import grpc
 import headlight
 import numpy as np
 import pytest
+from google.protobuf import json_format
 from headlight import requests, streaming
 from headlight.v1 import attention_service_pb2 as attention_pb
 from headlight.v1 import attention_service_pb2_grpc as attention_grpc
@@ -228,21 +230,106 @@ def test_streams_end_with_their_task_or_client_by_asyncio(server, rng) -> None:
     asyncio.run(run())
 
 
-def test_an_answer_that_is_not_complete_is_none() -> None:
-    spec = headlight.to_spec(np.zeros((1, 2), np.float32))
-    result = attention_pb.StreamedTensorSpec(tensor=attention_pb.STREAMED_TENSOR_OUTPUT, spec=spec)
-    acceptance = attention_pb.AttendStreamAcceptance(results=[result], maps=0)
-    chunk = attention_pb.TensorChunk(tensor=attention_pb.STREAMED_TENSOR_OUTPUT, offset=4, data=bytes(4))
-    parts = [
-        attention_pb.AttendStreamResponse(acceptance=acceptance),
-        attention_pb.AttendStreamResponse(chunk=chunk),
-        attention_pb.AttendStreamResponse(end=attention_pb.AttendStreamEnd()),
-    ]
+OUTPUT, LOG_SUM_EXP = attention_pb.STREAMED_TENSOR_OUTPUT, attention_pb.STREAMED_TENSOR_LOG_SUM_EXP
+END = {"end": {}}
+
+
+def acceptance(maps: int = 0, statistics: int = 0, **results: dict) -> dict:
+    """Of an output [1, 2], 8 bytes, unless it says otherwise."""
+    specs = results or {"OUTPUT": {"shape": [1, 2], "kind": "TENSOR_KIND_F32"}}
+    named = [{"tensor": f"STREAMED_TENSOR_{name}", "spec": spec} for name, spec in specs.items()]
+    return {"acceptance": {"results": named, "maps": maps, "head_statistics": statistics}}
+
+
+def chunk(offset: int, size: int, tensor: int = OUTPUT) -> dict:
+    return {"chunk": {"tensor": tensor, "offset": offset, "data": bytes(size)}}
+
+
+def block(first: int, rows: int = 1, index: int = 0, columns: int = 2, head: int = 0, size: int | None = None) -> dict:
+    """Of a full map."""
+    data = bytes(4 * rows * columns if size is None else size)
+    part = {"head": head, "row_end": 2, "weights": {"shape": [rows, columns], "f32_le": data}}
+    return {"map": {"map": index, "first": first, "part": part}}
+
+
+def top_keys(first: int, counts: list[int], keys: int) -> dict:
+    held = {"counts": counts, "keys": range(keys), "weights": [0.5] * keys}
+    return {"map": {"first": first, "part": {"row_end": 2, "top_keys": held}}}
+
+
+def assembled(*parts: dict) -> attention_pb.AttendResponse:
     assembly = streaming.Assembly(lambda _: None)
     for part in parts:
-        assembly.take(part)
-    with pytest.raises(headlight.HeadlightError, match="before the whole answer"):
-        assembly.answer()
+        message = attention_pb.AttendStreamResponse()
+        json_format.ParseDict(_encoded(part), message)
+        assembly.take(message)
+    return assembly.answer()
+
+
+def _encoded(value: object) -> object:
+    """JSON has no bytes and no ranges."""
+    if isinstance(value, dict):
+        return {name: _encoded(held) for name, held in value.items()}
+    if isinstance(value, (list, range)):
+        return [_encoded(held) for held in value]
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def test_an_answer_in_any_order() -> None:
+    answer = assembled(acceptance(maps=2), chunk(4, 4), block(1, index=1), block(0, 2), chunk(0, 4), block(0, index=1), END)
+    assert len(answer.output.f32_le) == 8
+    assert [list(one.weights.shape) for one in answer.maps] == [[2, 2]] * 2
+    (joined,) = assembled(acceptance(maps=1), chunk(0, 8), top_keys(1, [2], 2), top_keys(0, [1], 1), END).maps
+    assert list(joined.top_keys.counts) == [1, 2]
+    empty = {"shape": [0, 2], "kind": "TENSOR_KIND_F16"}
+    assert list(assembled(acceptance(OUTPUT=empty), END).output.shape) == [0, 2]
+
+
+F32 = "TENSOR_KIND_F32"
+
+
+@pytest.mark.parametrize("parts", [
+    [acceptance(), chunk(0, 8)],
+    [acceptance(), chunk(4, 4), END],
+    [acceptance(), chunk(4, 4), chunk(4, 4), END],
+    [acceptance(), chunk(0, 4), chunk(2, 4), END],
+    [acceptance(), chunk(0, 6), chunk(6, 4), END],
+    [acceptance(), chunk(0, 8), chunk(0, 8), END],
+    [acceptance(), chunk(2**63, 4), chunk(0, 4), END],
+    [acceptance(), chunk(0, 0), chunk(0, 8), END],
+    [acceptance(), chunk(0, 8, LOG_SUM_EXP), END],
+    [acceptance(OUTPUT={"shape": [2], "kind": F32}, LOG_SUM_EXP={"shape": [2], "kind": F32}), chunk(0, 8), chunk(8, 8), END],
+    [chunk(0, 8), acceptance(), END],
+    [END],
+    [acceptance(), acceptance(), chunk(0, 8), END],
+    [acceptance(), chunk(0, 8), END, END],
+    [acceptance(OUTPUT={"shape": [2], "kind": "TENSOR_KIND_BOOL"}), chunk(0, 2), END],
+    [acceptance(OUTPUT={"shape": [2], "kind": 77}), chunk(0, 2), END],
+    [acceptance(OUTPUT={"shape": [-2], "kind": F32}), END],
+    [acceptance(OUTPUT={"shape": [2**62, 2**62], "kind": F32}), END],
+    [acceptance(QUERY={"shape": [2], "kind": F32}), END],
+    [acceptance(statistics=1), chunk(0, 8), END],
+    [acceptance(maps=2**63), chunk(0, 8), END],
+    [acceptance(maps=1), chunk(0, 8), END],
+    [acceptance(maps=1), chunk(0, 8), block(0, 2, index=1), END],
+    [acceptance(maps=1), chunk(0, 8), block(1), END],
+    [acceptance(maps=1), chunk(0, 8), block(0), block(0), END],
+    [acceptance(maps=1), chunk(0, 8), block(0), block(2), END],
+    [acceptance(maps=1), chunk(0, 8), block(0), block(1, columns=3), END],
+    [acceptance(maps=1), chunk(0, 8), block(0), block(1, head=1), END],
+    [acceptance(maps=1), chunk(0, 8), block(0), top_keys(1, [1], 1), END],
+    [acceptance(maps=1), chunk(0, 8), block(0, 2, size=12), END],
+    [acceptance(maps=1), chunk(0, 8), block(0, -2, size=0), END],
+    [acceptance(maps=1), chunk(0, 8), top_keys(0, [1, 2], 2), END],
+    [acceptance(maps=1), chunk(0, 8), top_keys(0, [1], 1), END],
+    [acceptance(maps=1), chunk(0, 8), {"map": {"part": {"weights": {"shape": [], "f32_le": bytes(4)}}}}, END],
+    [acceptance(maps=1), chunk(0, 8), {"map": {"part": {"weights": {"shape": [2, 1], "bool_u8": bytes(2)}}}}, END],
+    [acceptance(maps=1), chunk(0, 8), {"map": {"part": {}}}, END],
+])  # fmt: skip
+def test_a_broken_answer_is_none(parts) -> None:
+    with pytest.raises(headlight.HeadlightError) as caught:
+        assembled(*parts)
+    assert caught.value.code == grpc.StatusCode.DATA_LOSS
 
 
 @pytest.mark.parametrize("stage", ["sending", "receiving"])
