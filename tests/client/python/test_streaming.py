@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import itertools
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -355,6 +357,50 @@ def test_a_bar_where_it_is_asked_for(client, rng, capsys) -> None:
     assert "sending: 100%" in shown and "receiving: 100%" in shown
     client.attend(*heads(rng), stream=True)  # nobody looks on
     assert capsys.readouterr().err == ""
+
+
+def bars_of(capsys, *seen: tuple[str, int, int]) -> list[str]:
+    """How each bar ends: "sending: 100%"."""
+    with streaming.watching(True) as watch:
+        for one in seen:
+            watch(headlight.Progress(*one))
+    shown = [line.split("|")[0] for line in re.split("[\r\n]", capsys.readouterr().err) if line.strip()]
+    return [list(lines)[-1] for _, lines in itertools.groupby(shown, lambda line: line.split(":")[0])]
+
+
+@pytest.mark.parametrize("later", [[], [("receiving", 30, 40)], [("computing", 8, 8), ("receiving", 40, 40)]])
+def test_bars_come_one_after_the_other(capsys, later) -> None:
+    seen = [("sending", 1, 2), ("sending", 2, 2), ("computing", 0, 8), ("receiving", 10, 40), ("computing", 7, 8),
+            ("receiving", 20, 40), ("computing", 8, 8), *later]  # fmt: skip
+    received = 100 * max([20, *(done for stage, done, _ in later if stage == "receiving")]) // 40
+    assert bars_of(capsys, *seen) == ["sending: 100%", "computing: 100%", f"receiving: {received:3}%"]
+
+
+def test_a_bar_where_nothing_is_told_of_computing(capsys) -> None:
+    """Nor is it where there are no tiles."""
+    for none in ([], [("computing", 0, 0)]):
+        assert bars_of(capsys, *none, ("receiving", 10, 40), ("receiving", 20, 40)) == ["receiving:  50%"]
+
+
+def test_the_rate_of_a_bar_is_of_what_came_while_it_was_shown(monkeypatch) -> None:
+    class Bar:
+        def __init__(self, *, desc: str, total: int, initial: int, **_: object) -> None:
+            self.n = initial
+            made.append((desc, total, initial))
+
+        def update(self, more: int) -> None:
+            self.n += more
+
+        def close(self) -> None:
+            pass
+
+    made: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(streaming.tqdm, "tqdm", Bar)
+    bars = streaming._Bars()
+    rows = [("receiving", done, 40) for done in (10, 20, 30)]
+    for seen in (("computing", 3, 8), *rows[:2], ("computing", 8, 8), rows[2]):
+        bars(headlight.Progress(*seen))
+    assert made == [("computing", 8, 3), ("receiving", 40, 20)]
 
 
 def test_a_bar_takes_tqdm(client, rng, monkeypatch) -> None:

@@ -322,20 +322,39 @@ def watching(progress: Watch) -> Iterator[Callable[[Progress], object]]:
 
 
 class _Bars:
-    """A bar for each stage, one after the other."""
+    """A bar for each stage, one after the other: rows that come while others are computed are shown once all are."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._stage = ""
+        self._computing: bool | None = None  # None: nothing was told of it
+        self._came: Progress | None = None  # while computing
 
     def __call__(self, progress: Progress) -> None:
-        if progress.stage == "receiving" and self._stage == "computing" and progress.done < progress.total:
-            return  # rows come while others are computed
+        if progress.stage == "computing":
+            self._compute(progress)
+        elif progress.stage == "receiving" and self._computing:
+            self._came = progress
+        else:
+            self._show(progress)
+
+    def _compute(self, progress: Progress) -> None:
+        if self._computing is False or progress.total == 0:
+            return
+        self._show(progress)
+        self._computing = progress.done < progress.total
+        if not self._computing and self._came:
+            self._show(self._came)
+
+    def _show(self, progress: Progress) -> None:
         if progress.stage != self._stage:
             self.close()
             self._stage = progress.stage
-            tiles = progress.stage == "computing"
-            self._bar = tqdm.tqdm(total=progress.total, desc=progress.stage, unit=" tiles" if tiles else "B", unit_scale=True)
+            unit = " tiles" if progress.stage == "computing" else "B"
+            # What is there before its clock starts is no part of its rate.
+            self._bar = tqdm.tqdm(
+                total=progress.total, initial=progress.done, desc=progress.stage, unit=unit, unit_scale=True
+            )
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:
