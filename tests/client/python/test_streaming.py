@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from headlight import requests, streaming
 from headlight.v1 import attention_service_pb2 as attention_pb
 from headlight.v1 import attention_service_pb2_grpc as attention_grpc
+from headlight.v1 import outputs_pb2 as outputs_pb
 from server_process import Server
 
 
@@ -247,20 +248,25 @@ def chunk(offset: int, size: int, tensor: int = OUTPUT) -> dict:
     return {"chunk": {"tensor": tensor, "offset": offset, "data": bytes(size)}}
 
 
-def block(first: int, rows: int = 1, index: int = 0, columns: int = 2, head: int = 0, size: int | None = None) -> dict:
-    """Of a full map."""
+def block(first: int, rows: int = 1, *, index: int = 0, columns: int = 2, size: int | None = None, **more: int) -> dict:
+    """Of a full map of 2 rows, unless `more` says otherwise."""
     data = bytes(4 * rows * columns if size is None else size)
-    part = {"head": head, "row_end": 2, "weights": {"shape": [rows, columns], "f32_le": data}}
+    part = {"row_end": 2, "weights": {"shape": [rows, columns], "f32_le": data}, **more}
     return {"map": {"map": index, "first": first, "part": part}}
 
 
 def top_keys(first: int, counts: list[int], keys: int) -> dict:
     held = {"counts": counts, "keys": range(keys), "weights": [0.5] * keys}
-    return {"map": {"first": first, "part": {"row_end": 2, "top_keys": held}}}
+    return {"map": {"first": first, "part": {"request_index": 1, "row_end": 2, "top_keys": held}}}
+
+
+FORMS = [{"full": {}}, {"top_keys": {"k": 2}}, {"pooled": {"rows": 3, "columns": 2}}, {"column_sums": {}}]
 
 
 def assembled(*parts: dict) -> attention_pb.AttendResponse:
-    assembly = streaming.Assembly(lambda _: None)
+    """What a call gives that asks for maps of every form."""
+    asked = json_format.ParseDict({"maps": FORMS}, outputs_pb.OutputSelection())
+    assembly = streaming.Assembly(lambda _: None, asked.maps)
     for part in parts:
         message = attention_pb.AttendStreamResponse()
         json_format.ParseDict(_encoded(part), message)
@@ -283,6 +289,9 @@ def test_an_answer_in_any_order() -> None:
     assert [list(one.weights.shape) for one in answer.maps] == [[2, 2]] * 2
     (joined,) = assembled(acceptance(maps=1), chunk(0, 8), top_keys(1, [2], 2), top_keys(0, [1], 1), END).maps
     assert list(joined.top_keys.counts) == [1, 2]
+    for form, rows in ((2, 3), (3, 7)):
+        (pooled,) = assembled(acceptance(maps=1), chunk(0, 8), block(0, rows, request_index=form), END).maps
+        assert list(pooled.weights.shape) == [rows, 2]
     empty = {"shape": [0, 2], "kind": "TENSOR_KIND_F16"}
     assert list(assembled(acceptance(OUTPUT=empty), END).output.shape) == [0, 2]
 
@@ -320,6 +329,10 @@ F32 = "TENSOR_KIND_F32"
     [acceptance(maps=1), chunk(0, 8), block(0), block(1, columns=3), END],
     [acceptance(maps=1), chunk(0, 8), block(0), block(1, head=1), END],
     [acceptance(maps=1), chunk(0, 8), block(0), top_keys(1, [1], 1), END],
+    [acceptance(maps=1), chunk(0, 8), block(0), END],
+    [acceptance(maps=1), chunk(0, 8), block(0, 2, request_index=1), END],
+    [acceptance(maps=1), chunk(0, 8), block(0, 2, request_index=2), END],
+    [acceptance(maps=1), chunk(0, 8), block(0, 2, request_index=4), END],
     [acceptance(maps=1), chunk(0, 8), block(0, 2, size=12), END],
     [acceptance(maps=1), chunk(0, 8), block(0, -2, size=0), END],
     [acceptance(maps=1), chunk(0, 8), top_keys(0, [1, 2], 2), END],

@@ -153,7 +153,7 @@ class AsyncClient:
 
         async def streamed(asked: attention_pb.AttendRequest, **terms: Any) -> attention_pb.AttendResponse:
             with watching(progress) as watch:
-                assembly = Assembly(watch)
+                assembly = Assembly(watch, asked.outputs.maps)
                 await _assemble(assembly, self.attention.AttendStream(messages_of(asked, watch), **terms))
             return assembly.answer()
 

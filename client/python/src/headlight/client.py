@@ -101,7 +101,7 @@ class Client:
 
         def streamed(asked: attention_pb.AttendRequest, **terms: Any) -> attention_pb.AttendResponse:
             with watching(progress) as watch:
-                assembly = Assembly(watch)
+                assembly = Assembly(watch, asked.outputs.maps)
                 call = self.attention.AttendStream(messages_of(asked, watch), **terms)
                 try:
                     for message in call:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -183,8 +183,10 @@ class _Result:
 class Assembly:
     """An answer that comes in parts. HeadlightError with DATA_LOSS: they do not make one."""
 
-    def __init__(self, watch: Callable[[Progress], object]) -> None:
+    def __init__(self, watch: Callable[[Progress], object], maps: Sequence[outputs_pb.WeightMaps]) -> None:
+        """`maps`: those that were asked for."""
         self._watch = watch
+        self._maps = maps
         self._acceptance: attention_pb.AttendStreamAcceptance | None = None
         self._results: dict[int, _Result] = {}
         self._received = 0
@@ -240,7 +242,10 @@ class Assembly:
         for name, result in self._results.items():
             result.fill(getattr(self._answer, _RESULTS[name]))  # type: ignore[index]
         for index in maps:
-            self._answer.maps.append(_joined(self._blocks.pop(index)))
+            joined, rows = _joined(self._blocks.pop(index))
+            if not _is_asked(self._maps, joined, rows):
+                raise _data_loss("the stream ended before all rows of a map had come, or with a map that is not asked for")
+            self._answer.maps.append(joined)
         return self._answer
 
 
@@ -266,8 +271,21 @@ def _rows_of(part: outputs_pb.WeightMap) -> int:
     return rows
 
 
-def _joined(blocks: list[attention_pb.WeightMapBlock]) -> outputs_pb.WeightMap:
-    """One map of its blocks. HeadlightError with DATA_LOSS: they do not join."""
+def _is_asked(maps: Sequence[outputs_pb.WeightMaps], part: outputs_pb.WeightMap, rows: int) -> bool:
+    """Whether a map is of its form, with all its rows."""
+    if part.request_index >= len(maps):
+        return False
+    asked = maps[part.request_index]
+    form = asked.WhichOneof("form")
+    if part.HasField("top_keys") != (form == "top_keys"):
+        return False
+    if form == "column_sums":
+        return True  # as many as keys, which the answer does not say
+    return rows == (asked.pooled.rows if form == "pooled" else part.row_end - part.row_begin)
+
+
+def _joined(blocks: list[attention_pb.WeightMapBlock]) -> tuple[outputs_pb.WeightMap, int]:
+    """One map of its blocks, and its rows. HeadlightError with DATA_LOSS: they do not join."""
     blocks.sort(key=lambda block: block.first)
     rows = 0
     for block in blocks:
@@ -276,15 +294,13 @@ def _joined(blocks: list[attention_pb.WeightMapBlock]) -> outputs_pb.WeightMap:
         rows += _rows_of(block.part)
     joined = blocks[0].part
     if joined.HasField("top_keys"):
-        if rows != joined.row_end - joined.row_begin:
-            raise _data_loss("the stream ended before all rows of a map had come")
         for block in blocks[1:]:
             joined.top_keys.MergeFrom(block.part.top_keys)
     elif len(blocks) > 1:
         joined.weights.shape[0] = rows
         data = b"".join(_bytes_of(block.part.weights) for block in blocks)
         setattr(joined.weights, _FIELDS[kind_of(joined.weights)], data)
-    return joined
+    return joined, rows
 
 
 @contextmanager
