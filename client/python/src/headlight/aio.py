@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import grpc.aio
@@ -32,10 +32,56 @@ if TYPE_CHECKING:
 
 Response = TypeVar("Response", bound=Message)
 
+_STATUS_SECONDS = 1.0  # that a stream's true status may take once gRPC said that a message could not be sent
+
 
 def _task_is_cancelled() -> bool:
     """Whether somebody cancelled the task that asks. Before Python 3.11 a task does not know."""
     return bool(getattr(asyncio.current_task(), "cancelling", int)())
+
+
+def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("the coroutine waits")
+
+
+def _status_of(call: grpc.aio.StreamStreamCall) -> grpc.aio.AioRpcError:
+    """Of a call that is done."""
+    fields = (call.code(), call.initial_metadata(), call.trailing_metadata(), call.details(), call.debug_error_string())
+    return grpc.aio.AioRpcError(*map(_at_once, fields))
+
+
+def _verdict_of(call: grpc.aio.StreamStreamCall) -> asyncio.Future[grpc.aio.AioRpcError]:
+    """What the server ends the call with. A message that cannot be sent because of that makes gRPC set INTERNAL, without
+    any metadata, before the true status or over it: each has to be read in the moment in which it is set."""
+    verdict = asyncio.get_running_loop().create_future()
+
+    def look(done: grpc.aio.StreamStreamCall) -> None:
+        status = _status_of(done)
+        if not verdict.done() and (status.code() != grpc.StatusCode.INTERNAL or status.trailing_metadata()):
+            verdict.set_result(status)
+
+    call.add_done_callback(look)
+    return verdict
+
+
+async def _assemble(assembly: Assembly, call: grpc.aio.StreamStreamCall) -> None:
+    """Takes all that comes. AioRpcError: what the server ended the call with. The call is over in any case."""
+    verdict = _verdict_of(call)
+    try:
+        async for message in call:
+            assembly.take(message)
+    except grpc.aio.AioRpcError as failure:
+        await asyncio.wait([verdict], timeout=_STATUS_SECONDS)
+        status = verdict.result() if verdict.done() else failure
+        if status.code() != grpc.StatusCode.OK:
+            raise status from None
+    finally:
+        call.cancel()
 
 
 class AsyncClient:
@@ -107,9 +153,8 @@ class AsyncClient:
 
         async def streamed(asked: attention_pb.AttendRequest, **terms: Any) -> attention_pb.AttendResponse:
             with watching(progress) as watch:
-                assembly = Assembly(watch)
-                async for message in self.attention.AttendStream(messages_of(asked, watch), **terms):
-                    assembly.take(message)
+                assembly = Assembly(watch, asked.outputs.maps)
+                await _assemble(assembly, self.attention.AttendStream(messages_of(asked, watch), **terms))
             return assembly.answer()
 
         return await self.call(streamed, request, deadline=deadline)

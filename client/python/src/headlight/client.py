@@ -101,9 +101,13 @@ class Client:
 
         def streamed(asked: attention_pb.AttendRequest, **terms: Any) -> attention_pb.AttendResponse:
             with watching(progress) as watch:
-                assembly = Assembly(watch)
-                for message in self.attention.AttendStream(messages_of(asked, watch), **terms):
-                    assembly.take(message)
+                assembly = Assembly(watch, asked.outputs.maps)
+                call = self.attention.AttendStream(messages_of(asked, watch), **terms)
+                try:
+                    for message in call:
+                        assembly.take(message)
+                finally:
+                    call.cancel()  # where the answer is broken, there is no use in sending on
             return assembly.answer()
 
         return self.call(streamed, request, deadline=deadline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import grpc
 import numpy as np
 
-from headlight.errors import error_with
+from headlight.errors import HeadlightError, error_with
 from headlight.tensors import kind_of, to_spec
 from headlight.v1 import attention_service_pb2 as attention_pb
 from headlight.v1 import outputs_pb2 as outputs_pb
@@ -146,36 +146,66 @@ def messages_of(
     yield attention_pb.AttendStreamRequest(commit=attention_pb.AttendStreamCommit())
 
 
+def _data_loss(what: str) -> HeadlightError:
+    return error_with(grpc.StatusCode.DATA_LOSS, what)
+
+
+class _Result:
+    """A tensor whose bytes come in any order. HeadlightError with DATA_LOSS: they are not those of its spec."""
+
+    def __init__(self, spec: tensor_pb.TensorSpec) -> None:
+        size = math.prod(spec.shape) * _WIDTHS.get(spec.kind, 0)
+        if spec.kind not in _FIELDS or min(spec.shape, default=0) < 0 or size > sys.maxsize:
+            raise _data_loss("the server accepted the call for a result of no shape or kind that a result has")
+        self._spec = spec
+        self.data = bytearray(size)
+        self._ends: dict[int, int] = {}  # of each chunk, by where it begins
+
+    def take(self, chunk: attention_pb.TensorChunk) -> None:
+        end = chunk.offset + len(chunk.data)
+        if not chunk.data or end > len(self.data) or chunk.offset in self._ends:
+            raise _data_loss("a chunk of the answer is empty, beyond its tensor's size, or came before")
+        self._ends[chunk.offset] = end
+        self.data[chunk.offset : end] = chunk.data
+
+    def fill(self, tensor: tensor_pb.Tensor) -> None:
+        """Once all came."""
+        position = 0
+        while position in self._ends:
+            position = self._ends.pop(position)
+        if self._ends or position != len(self.data):
+            raise _data_loss("the stream ended before the whole answer had come, or chunks of it overlap")
+        tensor.shape.extend(self._spec.shape)
+        setattr(tensor, _FIELDS[self._spec.kind], bytes(self.data))
+        self.data = bytearray()  # two copies of every result at once would be much
+
 
 class Assembly:
-    """An answer that comes in parts."""
+    """An answer that comes in parts. HeadlightError with DATA_LOSS: they do not make one."""
 
-    def __init__(self, watch: Callable[[Progress], object]) -> None:
+    def __init__(self, watch: Callable[[Progress], object], maps: Sequence[outputs_pb.WeightMaps]) -> None:
+        """`maps`: those that were asked for."""
         self._watch = watch
-        self._specs: dict[int, tensor_pb.TensorSpec] = {}
-        self._data: dict[int, bytearray] = {}
+        self._maps = maps
+        self._acceptance: attention_pb.AttendStreamAcceptance | None = None
+        self._results: dict[int, _Result] = {}
         self._received = 0
         self._total = 0
         self._answer = attention_pb.AttendResponse()
-        self._blocks: list[list[attention_pb.WeightMapBlock]] = []
+        self._blocks: dict[int, list[attention_pb.WeightMapBlock]] = {}
         self._ended = False
 
     def take(self, message: attention_pb.AttendStreamResponse) -> None:
         """The next message."""
         part = message.WhichOneof("part")
+        if self._ended or (part == "acceptance") != (self._acceptance is None):
+            raise _data_loss(f"a message of the answer came out of turn: {part}")
         if part == "acceptance":
-            for result in message.acceptance.results:
-                self._specs[result.tensor] = result.spec
-                self._data[result.tensor] = bytearray(math.prod(result.spec.shape) * _WIDTHS[result.spec.kind])
-            self._total = sum(map(len, self._data.values()))
-            self._blocks = [[] for _ in range(message.acceptance.maps)]
+            self._accept(message.acceptance)
         elif part == "chunk":
-            data = message.chunk.data
-            self._data[message.chunk.tensor][message.chunk.offset : message.chunk.offset + len(data)] = data
-            self._received += len(data)
-            self._watch(Progress("receiving", self._received, self._total))
+            self._take_chunk(message.chunk)
         elif part == "map":
-            self._blocks[message.map.map].append(message.map)
+            self._blocks.setdefault(message.map.map, []).append(message.map)
         elif part == "head_statistics":
             self._answer.head_statistics.extend(message.head_statistics.heads)
         elif part == "progress":
@@ -184,35 +214,93 @@ class Assembly:
             self._answer.execution.CopyFrom(message.end.execution)
             self._ended = True
 
+    def _accept(self, acceptance: attention_pb.AttendStreamAcceptance) -> None:
+        self._acceptance = acceptance
+        for result in acceptance.results:
+            if result.tensor not in _RESULTS or result.tensor in self._results:
+                raise _data_loss("the server accepted the call for a result that is none, or for one twice")
+            self._results[result.tensor] = _Result(result.spec)
+        self._total = sum(len(result.data) for result in self._results.values())
+
+    def _take_chunk(self, chunk: attention_pb.TensorChunk) -> None:
+        if chunk.tensor not in self._results:
+            raise _data_loss("a chunk of the answer is of no tensor that was accepted")
+        self._results[chunk.tensor].take(chunk)
+        self._received += len(chunk.data)
+        self._watch(Progress("receiving", self._received, self._total))
+
     def answer(self) -> attention_pb.AttendResponse:
-        """All of it, once the stream has ended. HeadlightError with DATA_LOSS: something is missing."""
-        if not self._ended or self._received != self._total or not all(self._blocks):
-            raise error_with(grpc.StatusCode.DATA_LOSS, "the stream ended before the whole answer had come")
-        for name, spec in self._specs.items():
-            tensor = getattr(self._answer, _RESULTS[name])  # type: ignore[index]
-            tensor.shape.extend(spec.shape)
-            setattr(tensor, _FIELDS[spec.kind], bytes(self._data.pop(name)))
-        for blocks in self._blocks:
-            self._answer.maps.append(_joined(blocks))
+        """All of it, once the stream has ended."""
+        accepted = self._acceptance
+        if accepted is None or not self._ended:
+            raise _data_loss("the stream ended before the whole answer had come")
+        if len(self._answer.head_statistics) != accepted.head_statistics:
+            raise _data_loss("the answer has statistics of more or of fewer heads than was accepted")
+        maps = sorted(self._blocks)
+        if len(maps) != accepted.maps or (maps and maps[-1] != len(maps) - 1):
+            raise _data_loss("the answer has other maps than were accepted")
+        for name, result in self._results.items():
+            result.fill(getattr(self._answer, _RESULTS[name]))  # type: ignore[index]
+        for index in maps:
+            joined, rows = _joined(self._blocks.pop(index))
+            if not _is_asked(self._maps, joined, rows):
+                raise _data_loss("the stream ended before all rows of a map had come, or with a map that is not asked for")
+            self._answer.maps.append(joined)
         return self._answer
 
 
-def _joined(blocks: list[attention_pb.WeightMapBlock]) -> outputs_pb.WeightMap:
-    """One map of its blocks."""
+def _form_of(part: outputs_pb.WeightMap) -> tuple[object, ...]:
+    """What the blocks of a map have in common."""
+    rows = (part.row_begin, part.row_end, part.key_begin)
+    form = (part.WhichOneof("form"), part.weights.WhichOneof("data"), *part.weights.shape[1:])
+    return (part.request_index, part.batch, part.head, part.stage, *rows, *form)
+
+
+def _rows_of(part: outputs_pb.WeightMap) -> int:
+    """HeadlightError with DATA_LOSS: the block has more or fewer numbers than it says."""
+    if part.HasField("top_keys"):
+        rows = len(part.top_keys.counts)
+        fits = sum(part.top_keys.counts) == len(part.top_keys.keys) == len(part.top_keys.weights)
+    else:
+        shape, kind = part.weights.shape, kind_of(part.weights)
+        rows = shape[0] if shape else 0
+        fits = bool(shape) and min(shape) >= 0 and kind in _FIELDS
+        fits = fits and math.prod(shape) * _WIDTHS[kind] == len(_bytes_of(part.weights))
+    if not fits:
+        raise _data_loss("a map of the answer has more or fewer numbers than it says")
+    return rows
+
+
+def _is_asked(maps: Sequence[outputs_pb.WeightMaps], part: outputs_pb.WeightMap, rows: int) -> bool:
+    """Whether a map is of its form, with all its rows."""
+    if part.request_index >= len(maps):
+        return False
+    asked = maps[part.request_index]
+    form = asked.WhichOneof("form")
+    if part.HasField("top_keys") != (form == "top_keys"):
+        return False
+    if form == "column_sums":
+        return True  # as many as keys, which the answer does not say
+    return rows == (asked.pooled.rows if form == "pooled" else part.row_end - part.row_begin)
+
+
+def _joined(blocks: list[attention_pb.WeightMapBlock]) -> tuple[outputs_pb.WeightMap, int]:
+    """One map of its blocks, and its rows. HeadlightError with DATA_LOSS: they do not join."""
     blocks.sort(key=lambda block: block.first)
-    if len(blocks) == 1:
-        return blocks[0].part
-    joined = outputs_pb.WeightMap()
-    joined.CopyFrom(blocks[0].part)
-    for block in blocks[1:]:
-        if block.part.HasField("top_keys"):
+    rows = 0
+    for block in blocks:
+        if block.first != rows or _form_of(block.part) != _form_of(blocks[0].part):
+            raise _data_loss("blocks of a map of the answer do not join")
+        rows += _rows_of(block.part)
+    joined = blocks[0].part
+    if joined.HasField("top_keys"):
+        for block in blocks[1:]:
             joined.top_keys.MergeFrom(block.part.top_keys)
-        else:
-            joined.weights.shape[0] += block.part.weights.shape[0]
-    if joined.HasField("weights"):
-        field = joined.weights.WhichOneof("data")
-        setattr(joined.weights, field, b"".join(getattr(block.part.weights, field) for block in blocks))
-    return joined
+    elif len(blocks) > 1:
+        joined.weights.shape[0] = rows
+        data = b"".join(_bytes_of(block.part.weights) for block in blocks)
+        setattr(joined.weights, _FIELDS[kind_of(joined.weights)], data)
+    return joined, rows
 
 
 @contextmanager
@@ -250,20 +338,39 @@ def watching(progress: Watch) -> Iterator[Callable[[Progress], object]]:
 
 
 class _Bars:
-    """A bar for each stage, one after the other."""
+    """A bar for each stage, one after the other: rows that come while others are computed are shown once all are."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._stage = ""
+        self._computing: bool | None = None  # None: nothing was told of it
+        self._came: Progress | None = None  # while computing
 
     def __call__(self, progress: Progress) -> None:
-        if progress.stage == "receiving" and self._stage == "computing" and progress.done < progress.total:
-            return  # rows come while others are computed
+        if progress.stage == "computing":
+            self._compute(progress)
+        elif progress.stage == "receiving" and self._computing:
+            self._came = progress
+        else:
+            self._show(progress)
+
+    def _compute(self, progress: Progress) -> None:
+        if self._computing is False or progress.total == 0:
+            return
+        self._show(progress)
+        self._computing = progress.done < progress.total
+        if not self._computing and self._came:
+            self._show(self._came)
+
+    def _show(self, progress: Progress) -> None:
         if progress.stage != self._stage:
             self.close()
             self._stage = progress.stage
-            tiles = progress.stage == "computing"
-            self._bar = tqdm.tqdm(total=progress.total, desc=progress.stage, unit=" tiles" if tiles else "B", unit_scale=True)
+            unit = " tiles" if progress.stage == "computing" else "B"
+            # What is there before its clock starts is no part of its rate.
+            self._bar = tqdm.tqdm(
+                total=progress.total, initial=progress.done, desc=progress.stage, unit=unit, unit_scale=True
+            )
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:
