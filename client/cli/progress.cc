@@ -88,9 +88,8 @@ void ProgressBar::Show(const client::StreamProgress& progress) {
   constexpr absl::Duration kBetween = absl::Milliseconds(100);
   if (!on_terminal_) return;
   const absl::Time now = absl::Now();
-  if (progress.stage == Stage::kComputing) computed_ = now;
-  // Rows come while others are computed: what is computed tells more, as long as there is news of it.
-  if (progress.stage == Stage::kReceiving && now - computed_ < absl::Seconds(1)) return;
+  if (progress.stage == Stage::kComputing) computing_ = progress.done < progress.total;
+  if (progress.stage == Stage::kReceiving && computing_) return;
   const bool begins = began_ == absl::InfinitePast() || progress.stage != stage_;
   if (begins) {
     stage_ = progress.stage;

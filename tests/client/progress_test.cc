@@ -86,5 +86,20 @@ TEST(Progress, AsksTheTerminal) {
             "\rsending   [                        ]   0 %  0 B of 2 B\x1b[K\r\x1b[K");
 }
 
+TEST(Progress, RowsThatComeWhileOthersAreComputedAreNotTold) {
+  const std::string shown = Shown(80, {{Stage::kSending, 2, 2},
+                                       {Stage::kComputing, 0, 7},
+                                       {Stage::kReceiving, 10, 100},
+                                       {Stage::kComputing, 7, 7},
+                                       {Stage::kReceiving, 20, 100}});
+  EXPECT_TRUE(absl::StrContains(shown, "7 of 7 tiles"));
+  EXPECT_FALSE(absl::StrContains(shown, "10 B of 100 B"));
+  EXPECT_TRUE(absl::StrContains(shown, "20 B of 100 B"));
+}
+
+TEST(Progress, WhatComesIsToldWhereNothingWasComputed) {
+  EXPECT_TRUE(absl::StrContains(Shown(80, {{Stage::kSending, 2, 2}, {Stage::kReceiving, 10, 100}}), "10 B of 100 B"));
+}
+
 }  // namespace
 }  // namespace headlight::cli
