@@ -72,7 +72,7 @@ class AsyncCall final : public PendingCall::Call, public std::enable_shared_from
 
   Attempts attempts_;
   const Request request_;
-  const Begin begin_;
+  const Begin begin_;  // holds the channel, and so goes after whatever uses it: what `done` keeps may be a client
   const Done done_;
   Response response_;
   absl::Mutex mutex_;

@@ -6,7 +6,11 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 #include <optional>
+#include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -84,16 +88,27 @@ absl::Status CheckOptions(const ClientOptions& options) {
 
 }  // namespace
 
+// With the last channel that has called back, gRPC (1.51) joins the threads that it calls back on and deletes their
+// queue. On one of those it would delete what it stands on, so the last call to end leaves that to another thread.
 struct Client::Stubs {
   std::unique_ptr<v1::AttentionService::Stub> attention;
   std::unique_ptr<v1::AnalysisService::Stub> analysis;
   std::unique_ptr<v1::LayerService::Stub> layers;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
+  std::atomic<int> holders = 1;  // the client and its calls that nobody waits for
+
+  // For such a call, which keeps it as long as anything of a channel.
+  std::shared_ptr<Stubs> HoldForCall() {
+    ++holders;
+    return {this, [](Stubs* stubs) {
+              if (--stubs->holders == 0) std::thread([stubs] { delete stubs; }).detach();
+            }};
+  }
 };
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  auto stubs = std::make_shared<Stubs>();
+  auto stubs = std::make_unique<Stubs>();
   const std::shared_ptr<grpc::Channel> plain = MakeChannel(options, /*spread_over_replicas=*/false);
   // A channel that shuns whoever is not serving could not ask it how it is.
   stubs->health = grpc::health::v1::Health::NewStub(plain);
@@ -105,13 +120,15 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& opti
   return std::unique_ptr<Client>(new Client(options, std::move(stubs)));
 }
 
-Client::Client(const ClientOptions& options, std::shared_ptr<Stubs> stubs)
+Client::Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs)
     : deadline_(options.deadline),
       max_attempts_(options.max_attempts),
       authorization_(options.token.empty() ? "" : absl::StrCat("Bearer ", options.token)),
-      stubs_(std::move(stubs)) {}
+      stubs_(stubs.release()) {}
 
-Client::~Client() = default;
+Client::~Client() {
+  if (--stubs_->holders == 0) delete stubs_;
+}
 
 // Runs `call(context, response)` until it succeeds, fails for good or the deadline leaves no room for another attempt.
 template <typename Response, typename Call>
@@ -131,8 +148,9 @@ absl::StatusOr<Response> Client::RunWithRetries(const Call& call) const {
 // Likewise of `call(stubs, context, request, response, done)`, which does not wait.
 template <typename Request, typename Response, typename Call>
 PendingCall Client::RunAsync(Request request, Done<Response> done, const Call& call) const {
-  const auto begin = [stubs = stubs_, call](grpc::ClientContext* context, const Request* asked, Response* response,
-                                            std::function<void(grpc::Status)> ended) {
+  const auto begin = [stubs = stubs_->HoldForCall(), call](grpc::ClientContext* context, const Request* asked,
+                                                           Response* response,
+                                                           std::function<void(grpc::Status)> ended) {
     call(*stubs, context, asked, response, std::move(ended));
   };
   Attempts attempts(max_attempts_, absl::Now() + deadline_, authorization_);

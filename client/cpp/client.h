@@ -132,7 +132,7 @@ class Client {
 
  private:
   struct Stubs;
-  Client(const ClientOptions& options, std::shared_ptr<Stubs> stubs);
+  Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs);
 
   template <typename Response, typename Call>
   absl::StatusOr<Response> RunWithRetries(const Call& call) const;
@@ -141,8 +141,8 @@ class Client {
 
   const absl::Duration deadline_;
   const int max_attempts_;
-  const std::string authorization_;     // empty: none
-  const std::shared_ptr<Stubs> stubs_;  // calls under way keep them
+  const std::string authorization_;  // empty: none
+  Stubs* const stubs_;               // calls under way hold them too
 };
 
 }  // namespace headlight::client

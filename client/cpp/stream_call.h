@@ -13,7 +13,8 @@
 namespace headlight::client {
 
 // Sends the request in chunks and puts the answer together in `response`, then calls `ended` once, on a thread of
-// gRPC's: with DATA_LOSS where the server said OK and something is missing. What the arguments point to outlives that.
+// gRPC's: with DATA_LOSS where the server said OK and something is missing, comes twice or does not fit. What the
+// arguments point to outlives that.
 void BeginStream(v1::AttentionService::Stub& stub, grpc::ClientContext* context, const v1::AttendRequest* request,
                  v1::AttendResponse* response, WatchStream watch, std::function<void(grpc::Status)> ended);
 

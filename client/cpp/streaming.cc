@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -65,11 +66,17 @@ std::int64_t TokensOf(const Tensor& tensor) {
   return tensor.shape_size() < 2 ? 0 : tensor.shape(tensor.shape_size() - 2);
 }
 
-std::int64_t BytesOf(const v1::TensorSpec& spec) {
+// Unset where no tensor has such a shape.
+std::optional<std::int64_t> CheckedBytesOf(const v1::TensorSpec& spec) {
+  constexpr std::int64_t kMostElements = std::int64_t{1} << 60;
   if (spec.shape().empty()) return 0;  // there is none
   const std::vector<std::int64_t> shape(spec.shape().begin(), spec.shape().end());
-  return ElementCount(shape).value_or(0) * WidthOf(spec.kind());
+  const std::optional<std::int64_t> count = ElementCount(shape);
+  if (!count.has_value() || *count > kMostElements) return std::nullopt;
+  return *count * WidthOf(spec.kind());
 }
+
+std::int64_t BytesOf(const v1::TensorSpec& spec) { return CheckedBytesOf(spec).value_or(0); }
 
 // The bytes as chunks carry them. The contract is little-endian, and so is every machine that this is built for.
 absl::string_view DataOf(const v1::Tensor& tensor) {
@@ -149,85 +156,149 @@ class Messages {
   std::uint64_t sent_ = 0, total_ = 0;
 };
 
+// What has come of a result.
+struct Result {
+  std::string* data = nullptr;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> chunks;  // begin and end
+};
+
+// Whether every byte has come, and none of them twice.
+bool IsCovered(Result result) {
+  std::sort(result.chunks.begin(), result.chunks.end());
+  std::uint64_t end = 0;
+  for (const auto& chunk : result.chunks) {
+    if (chunk.first != end) return false;
+    end = chunk.second;
+  }
+  return end == result.data->size();
+}
+
+std::uint64_t RowsOf(const v1::WeightMap& map) {
+  return static_cast<std::uint64_t>(map.has_top_keys() ? map.top_keys().counts_size() : map.weights().shape(0));
+}
+
 // An answer from its parts.
 class Assembly {
  public:
-  explicit Assembly(v1::AttendResponse* response) : response_(*response) {}
+  Assembly(const v1::AttendRequest& request, v1::AttendResponse* response) : request_(request), response_(*response) {}
 
-  void Take(v1::AttendStreamResponse* message) {
+  void Take(v1::AttendStreamResponse* message) { broken_ = broken_ || ended_ || !Fits(message); }
+
+  // Of a stream that the server has ended with OK.
+  grpc::Status End() const {
+    if (broken_) return {grpc::StatusCode::DATA_LOSS, "what the server sent does not fit together"};
+    const bool all =
+        ended_ && static_cast<std::uint64_t>(response_.maps_size()) == maps_ &&
+        static_cast<std::uint64_t>(response_.head_statistics_size()) == heads_ &&
+        std::all_of(results_.begin(), results_.end(), [](const auto& one) { return IsCovered(one.second); }) &&
+        std::all_of(response_.maps().begin(), response_.maps().end(),
+                    [this](const v1::WeightMap& map) { return IsWhole(map); });
+    if (all) return grpc::Status::OK;
+    return {grpc::StatusCode::DATA_LOSS, "the stream ended before the whole answer had come"};
+  }
+  std::uint64_t received() const { return received_; }
+  std::uint64_t total() const { return total_; }
+
+ private:
+  // Takes a part; false: it cannot be one.
+  bool Fits(v1::AttendStreamResponse* message) {
+    if (accepted_ == message->has_acceptance()) return false;
     switch (message->part_case()) {
       case v1::AttendStreamResponse::kAcceptance: return Accept(message->acceptance());
       case v1::AttendStreamResponse::kChunk: return TakeChunk(message->chunk());
       case v1::AttendStreamResponse::kMap: return TakeMap(message->mutable_map());
       case v1::AttendStreamResponse::kHeadStatistics:
         response_.mutable_head_statistics()->MergeFrom(message->head_statistics().heads());
-        return;
+        return true;
       case v1::AttendStreamResponse::kEnd:
         ended_ = true;
         response_.mutable_execution()->Swap(message->mutable_end()->mutable_execution());
-        return;
-      default: return;
+        return true;
+      default: return true;
     }
   }
 
-  bool complete() const {
-    std::uint64_t numbers = 0;
-    for (const v1::WeightMap& map : response_.maps()) numbers += map.form_case() != v1::WeightMap::FORM_NOT_SET;
-    return ended_ && !broken_ && received_ == total_ && numbers == maps_;
-  }
-  std::uint64_t received() const { return received_; }
-  std::uint64_t total() const { return total_; }
-
- private:
   v1::Tensor* ResultOf(v1::StreamedTensor name) {
     switch (name) {
       case v1::STREAMED_TENSOR_OUTPUT: return response_.mutable_output();
       case v1::STREAMED_TENSOR_LOG_SUM_EXP: return response_.mutable_log_sum_exp();
-      default: return response_.mutable_head_outputs();
+      case v1::STREAMED_TENSOR_HEAD_OUTPUTS: return response_.mutable_head_outputs();
+      default: return nullptr;
     }
   }
 
-  void Accept(const v1::AttendStreamAcceptance& acceptance) {
+  bool Accept(const v1::AttendStreamAcceptance& acceptance) {
+    accepted_ = true;
     for (const v1::StreamedTensorSpec& result : acceptance.results()) {
       v1::Tensor* tensor = ResultOf(result.tensor());
+      const std::optional<std::int64_t> bytes = CheckedBytesOf(result.spec());
+      if (tensor == nullptr || !bytes.has_value() || results_.contains(result.tensor())) return false;
       *tensor->mutable_shape() = result.spec().shape();
       std::string* data = MutableData(result.spec().kind(), tensor);
-      data->resize(static_cast<std::size_t>(BytesOf(result.spec())));
-      data_[result.tensor()] = data;
+      if (KindOf(*tensor) != result.spec().kind()) return false;
+      data->resize(static_cast<std::size_t>(*bytes));
+      results_[result.tensor()].data = data;
       total_ += data->size();
     }
     maps_ = acceptance.maps();
+    heads_ = acceptance.head_statistics();
+    return true;
   }
 
-  void TakeChunk(const v1::TensorChunk& chunk) {
-    const auto found = data_.find(chunk.tensor());
+  bool TakeChunk(const v1::TensorChunk& chunk) {
+    const auto found = results_.find(chunk.tensor());
     const std::size_t size = chunk.data().size();
-    broken_ |=
-        found == data_.end() || chunk.offset() > found->second->size() || size > found->second->size() - chunk.offset();
-    if (broken_) return;
-    std::memcpy(found->second->data() + chunk.offset(), chunk.data().data(), size);
+    if (found == results_.end() || size == 0 || size > total_ - received_) return false;
+    Result& result = found->second;
+    if (chunk.offset() > result.data->size() || size > result.data->size() - chunk.offset()) return false;
+    std::memcpy(result.data->data() + chunk.offset(), chunk.data().data(), size);
+    result.chunks.emplace_back(chunk.offset(), chunk.offset() + size);
     received_ += size;
+    return true;
   }
 
   // Blocks of a map come in order, those of different maps one map after the other.
-  void TakeMap(v1::WeightMapBlock* block) {
-    broken_ |= block->map() >= maps_;
-    if (broken_) return;
-    while (static_cast<std::uint64_t>(response_.maps_size()) <= block->map()) response_.add_maps();
-    v1::WeightMap* map = response_.mutable_maps(static_cast<int>(block->map()));
+  bool TakeMap(v1::WeightMapBlock* block) {
     v1::WeightMap* part = block->mutable_part();
-    if (block->first() == 0) return map->Swap(part);
-    if (part->has_top_keys()) return map->mutable_top_keys()->MergeFrom(part->top_keys());
+    const auto begun = static_cast<std::uint64_t>(response_.maps_size());
+    if (block->map() >= maps_ || part->form_case() == v1::WeightMap::FORM_NOT_SET) return false;
+    if (part->has_weights() && part->weights().shape().empty()) return false;
+    if (block->map() == begun && block->first() == 0) {
+      response_.add_maps()->Swap(part);
+      return true;
+    }
+    if (begun == 0 || block->map() != begun - 1) return false;
+    v1::WeightMap* map = response_.mutable_maps(static_cast<int>(block->map()));
+    if (block->first() != RowsOf(*map) || part->form_case() != map->form_case()) return false;
+    if (part->has_top_keys()) {
+      map->mutable_top_keys()->MergeFrom(part->top_keys());
+      return true;
+    }
     v1::Tensor* weights = map->mutable_weights();
-    weights->set_shape(0, weights->shape(0) + part->weights().shape(0));
+    if (part->weights().data_case() != weights->data_case()) return false;
+    weights->set_shape(0, static_cast<std::int64_t>(RowsOf(*map) + RowsOf(*part)));
     const absl::string_view more = DataOf(part->weights());
     MutableData(KindOf(part->weights()), weights)->append(more.data(), more.size());
+    return true;
   }
 
+  // Nothing says how many rows other maps than full ones and top keys have.
+  bool IsWhole(const v1::WeightMap& map) const {
+    const v1::Tensor& weights = map.weights();
+    if (CheckedBytesOf(SpecOf(weights)) != static_cast<std::int64_t>(DataOf(weights).size())) return false;
+    const auto index = static_cast<int>(map.request_index());
+    if (index < 0 || index >= request_.outputs().maps_size()) return false;
+    const v1::WeightMaps& asked = request_.outputs().maps(index);
+    if (!asked.has_full() && !asked.has_top_keys()) return true;
+    return map.row_begin() <= map.row_end() &&
+           RowsOf(map) == static_cast<std::uint64_t>(map.row_end()) - static_cast<std::uint64_t>(map.row_begin());
+  }
+
+  const v1::AttendRequest& request_;
   v1::AttendResponse& response_;
-  std::map<v1::StreamedTensor, std::string*> data_;
-  std::uint64_t received_ = 0, total_ = 0, maps_ = 0;
-  bool ended_ = false, broken_ = false;
+  std::map<v1::StreamedTensor, Result> results_;
+  std::uint64_t received_ = 0, total_ = 0, maps_ = 0, heads_ = 0;
+  bool accepted_ = false, ended_ = false, broken_ = false;
 };
 
 // Deletes itself when it has ended.
@@ -235,7 +306,7 @@ class StreamCall final : public grpc::ClientBidiReactor<v1::AttendStreamRequest,
  public:
   StreamCall(const v1::AttendRequest& request, v1::AttendResponse* response, WatchStream watch,
              std::function<void(grpc::Status)> ended)
-      : messages_(request), assembly_(response), watch_(std::move(watch)), ended_(std::move(ended)) {}
+      : messages_(request), assembly_(request, response), watch_(std::move(watch)), ended_(std::move(ended)) {}
 
   void Begin(v1::AttentionService::Stub& stub, grpc::ClientContext* context) {
     stub.async()->AttendStream(context, this);
@@ -266,15 +337,14 @@ class StreamCall final : public grpc::ClientBidiReactor<v1::AttendStreamRequest,
   }
 
   void OnDone(const grpc::Status& status) override {
-    bool lost = false;
-    {
+    grpc::Status outcome = status;
+    if (status.ok()) {
       const absl::MutexLock lock(&reading_);
-      lost = status.ok() && !assembly_.complete();
+      outcome = assembly_.End();
     }
     const auto ended = std::move(ended_);
     delete this;
-    ended(lost ? grpc::Status(grpc::StatusCode::DATA_LOSS, "the stream ended before the whole answer had come")
-               : status);
+    ended(std::move(outcome));
   }
 
  private:

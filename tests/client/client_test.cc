@@ -1,12 +1,20 @@
 #include "client/cpp/client.h"
 
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "client/cpp/errors.h"
+#include "client/cpp/streaming.h"
 #include "client/cpp/tensors.h"
 #include "google/rpc/error_details.pb.h"
 #include "tests/client/fake_server.h"
@@ -246,6 +254,68 @@ TEST(Client, AsynchronousCallsOutliveIt) {
   for (Told& one : told) client->AttendAsync(RequestOf(4), one.Callback());
   client.reset();
   for (Told& one : told) EXPECT_TRUE(one.answer().ok()) << one.answer().status();
+}
+
+// A server whose calls have threads of their own. One with gRPC's callbacks, such as those of its health service, would
+// keep the threads that the client in the same process is called back on.
+class PlainServer final : public v1::AttentionService::Service {
+ public:
+  PlainServer() {
+    grpc::EnableDefaultHealthCheckService(false);
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(this);
+    server_ = builder.BuildAndStart();
+    address_ = absl::StrCat("127.0.0.1:", port);
+  }
+  ~PlainServer() override { server_->Shutdown(); }
+
+  std::unique_ptr<Client> NewClient() const {
+    return *Client::Create({.address = address_, .spread_over_replicas = false});
+  }
+
+  grpc::Status Attend(grpc::ServerContext* /*context*/, const v1::AttendRequest* /*request*/,
+                      v1::AttendResponse* /*response*/) override {
+    return grpc::Status::OK;
+  }
+
+ private:
+  std::string address_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+// The last that knows of the connection is then a call that ends on a thread of gRPC's.
+TEST(Client, IsDestroyedDuringItsOnlyCall) {
+  const PlainServer server;
+  v1::AttendRequest long_request;  // for a stream, which the server does not have
+  long_request.mutable_self_attention()->mutable_seeded_embeddings()->set_tokens(kMostUnaryTokens + 1);
+  for (int i = 0; i < 50; ++i) {
+    Told unary, streamed;
+    auto client = server.NewClient();
+    client->AttendAsync(RequestOf(4), unary.Callback());
+    client.reset();
+    EXPECT_TRUE(unary.answer().ok()) << unary.answer().status();
+    client = server.NewClient();
+    client->AttendAsync(long_request, streamed.Callback());
+    client.reset();
+    EXPECT_EQ(streamed.answer().status().code(), absl::StatusCode::kUnimplemented);
+  }
+}
+
+TEST(Client, IsDestroyedByItsOwnCall) {
+  const PlainServer server;
+  for (int i = 0; i < 50; ++i) {
+    absl::Notification told;
+    std::shared_ptr<Client> client = server.NewClient();
+    const Client& asked = *client;
+    asked.AttendAsync(RequestOf(4), [kept = std::move(client), &told](const auto& answer) mutable {
+      EXPECT_TRUE(answer.ok()) << answer.status();
+      kept.reset();
+      told.Notify();
+    });
+    told.WaitForNotification();
+  }
 }
 
 TEST(Client, AnAsynchronousCallIsCancelledWhileItWaits) {
