@@ -153,9 +153,10 @@ void AttendStreamCall::Computed() {
 
 // Before any rows, so that whoever has some knows that others are computed; and once all are.
 bool AttendStreamCall::MustTell(bool computed, bool tick) {
-  if (computed) return !std::exchange(told_all_, true) && results_->tiles().all.load(std::memory_order_relaxed) > 0;
-  if (!tick && (told_ || results_->tiles().all.load(std::memory_order_relaxed) == 0)) return false;
-  told_ = true;
+  const bool counted = results_->tiles().all.load(std::memory_order_relaxed) > 0;
+  if (computed) return !std::exchange(told_all_, true) && counted;
+  if (!tick && (told_ || !counted)) return false;
+  told_ = counted;
   return true;
 }
 
