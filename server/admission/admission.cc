@@ -14,6 +14,8 @@ namespace {
 
 constexpr double kLeastRetrySeconds = 0.05;
 constexpr double kPressureRetrySeconds = 1;
+// Times max_calls: how many there may be with those whose answers are still being sent.
+constexpr std::int64_t kAnswers = 16;
 
 std::string Seconds(double seconds) { return absl::StrFormat("%.3g s", seconds); }
 
@@ -100,6 +102,10 @@ double Admission::Left(const Call& call, absl::Time now) {
   return std::max(call.worker_seconds - call.control->worker_seconds(), 0.0);
 }
 
+std::int64_t Admission::CallsLocked() const {
+  return std::count_if(calls_.begin(), calls_.end(), [](const Call& call) { return !call.control->computed(); });
+}
+
 double Admission::BacklogLocked() const {
   const absl::Time now = absl::Now();
   double left = 0;
@@ -122,7 +128,8 @@ Quote Admission::PredictLocked(const CallCost& cost, Priority priority) const {
     quote.decision = Decision::kTooExpensive;
   } else if (pressure == MemoryPressure::kShedAll || (batch && pressure == MemoryPressure::kShedBatch)) {
     quote.decision = Decision::kMemoryPressure;
-  } else if (static_cast<std::int64_t>(calls_.size()) >= options_.max_calls) {
+  } else if (CallsLocked() >= options_.max_calls ||
+             static_cast<std::int64_t>(calls_.size()) >= kAnswers * options_.max_calls) {
     quote.decision = Decision::kCalls;
   } else if (budget > 0 && reserved_bytes_ + cost.bytes > budget) {
     quote.decision = Decision::kMemory;
@@ -243,7 +250,7 @@ Quote Admission::Predict(const CallCost& cost, Priority priority) const {
 
 std::int64_t Admission::calls() const {
   const absl::MutexLock lock(&mutex_);
-  return static_cast<std::int64_t>(calls_.size());
+  return CallsLocked();
 }
 
 std::int64_t Admission::reserved_bytes() const {

@@ -32,7 +32,7 @@ struct AdmissionOptions {
   int workers = 1;
   double max_wait_seconds = 1;
   double max_call_seconds = 30;
-  std::int64_t max_calls = 1024;
+  std::int64_t max_calls = 1024;  // that wait or compute: who does not read an answer holds its memory alone
   std::int64_t memory_budget_bytes = 0;        // 0: no bound
   std::function<void(Decision)> decided = {};  // told of each decision; thread-safe; may be empty
   const std::atomic<bool>* aborted = nullptr;  // see CallControl
@@ -79,7 +79,7 @@ class Admission {
 
   void SetPressure(MemoryPressure pressure) { pressure_.store(pressure, std::memory_order_relaxed); }
 
-  // Under way now, and admitted since the start.
+  // Under way now, but for those whose answers are being sent, and admitted since the start.
   std::int64_t calls() const;
   std::int64_t admitted() const { return admitted_.load(std::memory_order_relaxed); }
   // By calls, and held beyond them.
@@ -105,6 +105,7 @@ class Admission {
   // for as long as the sender likes.
   static double Left(const Call& call, absl::Time now);
   Quote PredictLocked(const CallCost& cost, Priority priority) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::int64_t CallsLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   double BacklogLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Refuse(const CallCost& cost, const Quote& quote, absl::Time now, absl::Time deadline)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -164,7 +164,7 @@ void AddAdmissionFlags(ServerOptions& options, CLI::App& app) {
                  "seconds that the client of a stream may neither send nor read")
       ->envname("HEADLIGHT_MAX_STREAM_IDLE")
       ->check(Between(0.1, 86400));
-  app.add_option("--max-calls", options.limits.max_calls, "calls admitted at once")
+  app.add_option("--max-calls", options.limits.max_calls, "calls that wait or compute at once")
       ->envname("HEADLIGHT_MAX_CALLS")
       ->check(CLI::Range(1, 1'000'000));
   app.add_option("--memory-budget-bytes", options.limits.max_memory_bytes,

@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
@@ -33,6 +32,7 @@
 #include "server/base/memory.h"
 #include "server/faults/fault.h"
 #include "server/host/cgroup.h"
+#include "server/host/descriptors.h"
 #include "server/kernels/cpu_target.h"
 #include "server/layers/load.h"
 #include "server/service/analysis_service.h"
@@ -42,6 +42,7 @@
 #include "server/service/layer_service.h"
 #include "server/service/logging.h"
 #include "server/service/reflection_service.h"
+#include "server/service/signals.h"
 #include "server/service/status_page.h"
 #include "server/service/web_port.h"
 #include "server/web/admin_server.h"
@@ -71,13 +72,6 @@ std::vector<std::string> Services() {
           "grpc.health.v1.Health",
           "grpc.reflection.v1.ServerReflection",
           "grpc.reflection.v1alpha.ServerReflection"};
-}
-
-// Whether SIGTERM or SIGINT, which are blocked, came.
-bool SignalPending() {
-  sigset_t pending;
-  sigpending(&pending);
-  return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
 }
 
 bool IsUnixSocket(const std::string& address) { return address.rfind("unix:", 0) == 0; }
@@ -171,6 +165,7 @@ class Process {
     return sources;
   }
 
+  MemoryReading LookAtHost();
   absl::Status StartGrpc();
   absl::Status StartHttp();
   absl::Status StartWeb();
@@ -197,7 +192,8 @@ class Process {
   Admission admission_;
   Metrics metrics_;
   CallLog call_log_{options_.log_calls_per_second, LogCall};
-  MemoryWatch memory_watch_{{[] { return ReadMemory(); }, [] { return ResidentBytes(); }, [] { malloc_trim(0); }},
+  DescriptorWatch descriptors_;
+  MemoryWatch memory_watch_{{[this] { return LookAtHost(); }, [] { return ResidentBytes(); }, [] { malloc_trim(0); }},
                             admission_};
   LayerStore layers_;
   Shared shared_{options_.limits, pool_, matmuls_, memory_, metrics_, call_log_, admission_, layers_, open_calls_};
@@ -212,6 +208,13 @@ class Process {
   std::vector<int> ports_;
 };
 
+MemoryReading Process::LookAtHost() {
+  if (descriptors_.Look()) {
+    spdlog::error("no descriptor is left: gRPC takes no new connections any more, and /livez fails; raise ulimit -Hn");
+  }
+  return ReadMemory();
+}
+
 absl::Status Process::StartHttp() {
   if (options_.http.empty()) return absl::OkStatus();
   const absl::StatusOr<HostPort> address = ParseHostPort(options_.http);
@@ -220,6 +223,7 @@ absl::Status Process::StartHttp() {
   pages.metrics = [this] { return metrics_.Expose(); };
   pages.status = [this] { return StatusPage(Facts(), metrics_, options_.limits); };
   pages.live = [this] {
+    if (descriptors_.ran_out()) return absl::UnavailableError("descriptors ran out: gRPC takes no connections any more");
     if (pool_.longest_step() < kHangs) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("a worker has been at one step for ", absl::FormatDuration(kHangs)));
   };
@@ -319,7 +323,7 @@ void Process::WarmUp() {
     double fastest = std::numeric_limits<double>::infinity();
     CallCost cost;
     for (int i = 0; i < 3; ++i) {
-      if (SignalPending()) return;
+      if (EndSignalPending()) return;
       HEADLIGHT_FAULT("warm_up");
       AttendCall call(shared_);
       if (const absl::Status status = RunOwn(request, call); !status.ok()) {
@@ -379,7 +383,7 @@ absl::Status Process::Start() {
   grpc_->GetHealthCheckService()->SetServingStatus(false);
   if (absl::Status status = StartWeb(); !status.ok()) return status;
   WarmUp();
-  if (SignalPending()) return absl::OkStatus();  // told to end before it was ready
+  if (EndSignalPending()) return absl::OkStatus();  // told to end before it was ready
   admission_.Open();
   SetReady(true);
   spdlog::info("headlight {} serves with {} workers on {}", HEADLIGHT_VERSION, pool_.workers(),
@@ -444,7 +448,7 @@ ServerOptions Resolved(ServerOptions options) {
 }
 
 // From the log's beginning to its end.
-int Serve(const ServerOptions& options, const sigset_t& signals, LogCounts& log_counts) {
+int Serve(const ServerOptions& options, LogCounts& log_counts) {
   // Forced even where it is the best anyway: it caps oneDNN too, and one name means one set of bits.
   const std::string target = options.cpu_target.empty() ? std::string(NameOf(ActiveCpuTarget())) : options.cpu_target;
   if (const absl::Status forced = ForceCpuTarget(target); !forced.ok()) {
@@ -462,8 +466,7 @@ int Serve(const ServerOptions& options, const sigset_t& signals, LogCounts& log_
     spdlog::critical("{}", std::string(status.message()));
     return 1;
   }
-  int signal = 0;
-  sigwait(&signals, &signal);
+  WaitForEndSignal();
   return process.Drain() ? 0 : kCutOff;
 }
 
@@ -474,15 +477,11 @@ int RunServer(const ServerOptions& options) {
   KeepFreedMemory(memory.limit_bytes);
   // Debian's abseil looks for cycles of locks at every lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  // Blocked before any thread starts, so that all inherit it and only sigwait below sees them.
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  BlockSignals();
   static LogCounts log_counts;
   SetUpLog(options.log_level, log_counts);
-  const int code = Serve(options, signals, log_counts);
+  RaiseDescriptorLimit();
+  const int code = Serve(options, log_counts);
   // What nobody reads holds nobody up.
   if (!EndLog(absl::Seconds(1))) std::_Exit(code);
   return code;

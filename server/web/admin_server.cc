@@ -8,13 +8,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "server/web/bounded_threads.h"
 #include "server/web/listen.h"
 
 namespace headlight {
 namespace {
 
 // Silent connections hold a thread each until the read timeout: probes must find one that is free.
-constexpr std::size_t kThreads = 128;
+constexpr int kThreads = 128;
 constexpr time_t kReadMicroseconds = 500'000;
 constexpr std::size_t kMostPayloadBytes = 1024;
 constexpr char kText[] = "text/plain; charset=utf-8";
@@ -60,7 +61,7 @@ void Route(const AdminPages& pages, const httplib::Request& request, httplib::Re
 }
 
 void Configure(AdminPages pages, httplib::Server& http) {
-  http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  http.new_task_queue = [] { return new BoundedThreads(kThreads); };
   http.set_keep_alive_max_count(1);
   http.set_keep_alive_timeout(1);
   http.set_read_timeout(0, kReadMicroseconds);

@@ -71,7 +71,7 @@ class WebServer::Http final : public httplib::Server {
       : options_(std::move(options)), gateway_(std::move(gateway)), explorer_(options_.root) {
     if (options_.identity != nullptr) tls_.emplace(*options_.identity);
     options_.origins.scheme = tls_.has_value() ? "https" : "http";
-    new_task_queue = [this] { return new BoundedThreads(options_.connections, signals_.crowded); };
+    new_task_queue = [this] { return new BoundedThreads(options_.connections, &signals_.crowded); };
     set_keep_alive_timeout(absl::ToInt64Seconds(ConnectionLimits().idle));  // what answers say
     set_payload_max_length(std::size_t{1} << 40);                           // bodies are bounded as they are read
     set_default_headers({{"X-Content-Type-Options", "nosniff"},

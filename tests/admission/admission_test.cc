@@ -180,6 +180,28 @@ TEST_F(AdmissionTest, BoundsCallsAndMemory) {
   EXPECT_TRUE(Admit(Taking(0.001)).ok());
 }
 
+// Whoever does not read holds memory, but shuts nobody out.
+TEST_F(AdmissionTest, AnswersThatAreBeingSentAreNoCallsUnderWay) {
+  std::vector<Ticket> tickets;
+  for (int i = 0; i < 50; ++i) {
+    auto ticket = Admit(Taking(0));
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    tickets.push_back(*std::move(ticket));
+  }
+  ExpectOverloaded(Admit(Taking(0)).status(), "calls");
+  for (const Ticket& ticket : tickets) ticket.control()->EndComputing();
+  EXPECT_EQ(admission_.calls(), 0);
+  EXPECT_EQ(admission_.reserved_bytes(), 50);
+  EXPECT_TRUE(Admit(Taking(0)).ok());
+  while (tickets.size() < 16 * 50) {
+    auto ticket = Admit(Taking(0));
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    ticket->control()->EndComputing();
+    tickets.push_back(*std::move(ticket));
+  }
+  ExpectOverloaded(Admit(Taking(0)).status(), "calls");
+}
+
 TEST_F(AdmissionTest, WhatIsHeldBeyondCallsIsTakenFromTheirBudget) {
   auto held = admission_.Hold(700, "chunk");
   ASSERT_TRUE(held.ok()) << held.status();

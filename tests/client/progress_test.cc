@@ -68,6 +68,7 @@ std::string Shown(unsigned short columns, const std::vector<client::StreamProgre
   int ours = -1, theirs = -1;
   EXPECT_EQ(openpty(&ours, &theirs, nullptr, nullptr, &size), 0);
   const int before = dup(STDERR_FILENO);
+  if (theirs < 0 || before < 0) return "no terminal";
   dup2(theirs, STDERR_FILENO);
   {
     ProgressBar bar;

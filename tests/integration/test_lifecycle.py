@@ -1,6 +1,7 @@
 """From the ready line to the exit code: flags, environment, ports, deadlines, cancelling and SIGTERM."""
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -368,6 +369,35 @@ def test_sigint_ends_it_as_well(start) -> None:
     server = start("--threads=1")
     os.kill(server.process.pid, 2)
     assert server.wait() == 0
+
+
+def test_sighup_ends_nothing(start) -> None:
+    """Whoever has renewed a certificate may send it."""
+    server = start("--threads=1")
+    os.kill(server.process.pid, signal.SIGHUP)
+    wait_until(lambda: "SIGHUP" in server.stderr())
+    assert server.attend(make.canary()).HasField("output")
+    server.terminate()
+    assert server.wait() == 0
+
+
+def test_descriptors_that_run_out_are_told_and_end_its_life(start) -> None:
+    """gRPC takes no connection any more then, so somebody has to start the server anew."""
+    server = start("--threads=1", under=("prlimit", "--nofile=30:60"))
+    host, port = server.address.rsplit(":", 1)
+    assert server.page("/livez")[0] == 200
+    silent = [socket.create_connection((host, int(port))) for _ in range(80)]
+    wait_until(lambda: "no descriptor is left" in server.stderr())
+    for connection in silent:
+        connection.close()
+    wait_until(lambda: "descriptors" in server.page("/livez")[1])
+    assert server.page("/livez")[0] == 503
+
+
+def test_a_server_at_rest_has_few_threads(start) -> None:
+    """Containers have a limit of them."""
+    server = start("--threads=1")
+    assert len(os.listdir(f"/proc/{server.process.pid}/task")) < 40
 
 
 def test_sigterm_during_a_call_lets_it_complete(start) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -29,6 +30,24 @@ def code_of(server: Server, headers: dict[str, str]) -> int | None:
 def test_a_deadline_in_the_far_future_is_none(server, timeout) -> None:
     """2562047 hours are the longest Duration of Go."""
     assert code_of(server, {"grpc-timeout": timeout}) == 0
+
+
+def test_answers_that_nobody_reads_shut_nobody_out(start) -> None:
+    """A client without a window gets no byte of any answer."""
+    server = start("--threads=2", "--max-calls=4")
+    request = make.seeded(tokens=4, width=8, heads=1).SerializeToString()
+    with RawConnection(server.address) as connection:
+        connection.http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        for _ in range(12):
+            stream = connection.open(ATTEND)
+            connection.flush()
+            connection.send(stream, struct.pack(">BI", 0, len(request)) + request)
+            connection.http.end_stream(stream)
+            connection.flush()
+            wait_until(lambda: server.metrics().value("headlight_queue_length") == 0)
+        assert server.held() > 0, "unread answers hold their memory"
+        assert server.attend(make.canary()).HasField("output")
+    wait_until(lambda: server.held() == 0)
 
 
 def test_metadata_beyond_the_limit_is_refused_before_the_limit_was_acknowledged(server, canary) -> None:
