@@ -32,8 +32,8 @@ struct AdmissionOptions {
   int workers = 1;
   double max_wait_seconds = 1;
   double max_call_seconds = 30;
-  std::int64_t max_calls = 1024;  // that wait or compute: who does not read an answer holds its memory alone
-  std::int64_t memory_budget_bytes = 0;        // 0: no bound
+  std::int64_t max_calls = 1024;         // that wait or compute: who does not read an answer holds its memory alone
+  std::int64_t memory_budget_bytes = 0;  // 0: no bound
   std::function<void(Decision)> decided = {};  // told of each decision; thread-safe; may be empty
   const std::atomic<bool>* aborted = nullptr;  // see CallControl
 };
