@@ -223,8 +223,7 @@ absl::Status Process::StartHttp() {
   pages.metrics = [this] { return metrics_.Expose(); };
   pages.status = [this] { return StatusPage(Facts(), metrics_, options_.limits); };
   pages.live = [this] {
-    if (descriptors_.ran_out())
-      return absl::UnavailableError("descriptors ran out: gRPC takes no connections any more");
+    if (descriptors_.ran_out()) return absl::UnavailableError("descriptors ran out: no new connections are taken");
     if (pool_.longest_step() < kHangs) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("a worker has been at one step for ", absl::FormatDuration(kHangs)));
   };
