@@ -1,5 +1,6 @@
 #include "client/cpp/client.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
@@ -32,8 +33,11 @@ namespace {
 
 constexpr int kMostAttempts = 5;  // gRPC takes no more
 
-// RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback". Attempts are the %d.
+// RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback". Attempts are the %d. Not of
+// AttendStream, which Attempts tries again: gRPC 1.51 may lose what it sends once more, and wait for ever.
 constexpr char kRetries[] = R"("methodConfig": [{
+  "name": [{"service": "headlight.v1.AttentionService", "method": "AttendStream"}]
+}, {
   "name": [{"service": "headlight.v1.AttentionService"}, {"service": "headlight.v1.LayerService"},
            {"service": "headlight.v1.AnalysisService"}],
   "retryPolicy": {"maxAttempts": %d, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
@@ -108,6 +112,9 @@ struct Client::Stubs {
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  // Kept for the process: gRPC 1.51 that ends with its last channel and begins anew with the next has its locks in
+  // places where others were, which Debian 13's abseil takes for a deadlock and ends the process.
+  [[maybe_unused]] static const bool kept = (grpc_init(), true);
   auto stubs = std::make_unique<Stubs>();
   const std::shared_ptr<grpc::Channel> plain = MakeChannel(options, /*spread_over_replicas=*/false);
   // A channel that shuns whoever is not serving could not ask it how it is.
@@ -132,8 +139,8 @@ Client::~Client() {
 
 // Runs `call(context, response)` until it succeeds, fails for good or the deadline leaves no room for another attempt.
 template <typename Response, typename Call>
-absl::StatusOr<Response> Client::RunWithRetries(const Call& call) const {
-  for (Attempts attempts(max_attempts_, absl::Now() + deadline_, authorization_);;) {
+absl::StatusOr<Response> Client::RunWithRetries(const Call& call, bool streams) const {
+  for (Attempts attempts(max_attempts_, absl::Now() + deadline_, authorization_, streams);;) {
     const std::unique_ptr<grpc::ClientContext> context = attempts.Next();
     Response response;
     const grpc::Status outcome = call(context.get(), &response);
@@ -147,13 +154,13 @@ absl::StatusOr<Response> Client::RunWithRetries(const Call& call) const {
 
 // Likewise of `call(stubs, context, request, response, done)`, which does not wait.
 template <typename Request, typename Response, typename Call>
-PendingCall Client::RunAsync(Request request, Done<Response> done, const Call& call) const {
+PendingCall Client::RunAsync(Request request, Done<Response> done, const Call& call, bool streams) const {
   const auto begin = [stubs = stubs_->HoldForCall(), call](grpc::ClientContext* context, const Request* asked,
                                                            Response* response,
                                                            std::function<void(grpc::Status)> ended) {
     call(*stubs, context, asked, response, std::move(ended));
   };
-  Attempts attempts(max_attempts_, absl::Now() + deadline_, authorization_);
+  Attempts attempts(max_attempts_, absl::Now() + deadline_, authorization_, streams);
   const auto pending =
       std::make_shared<AsyncCall<Request, Response>>(std::move(attempts), std::move(request), begin, std::move(done));
   pending->Try();
@@ -162,7 +169,7 @@ PendingCall Client::RunAsync(Request request, Done<Response> done, const Call& c
 
 absl::StatusOr<v1::AttendResponse> Client::AttendStream(const v1::AttendRequest& request,
                                                         const WatchStream& watch) const {
-  return RunWithRetries<v1::AttendResponse>([&](grpc::ClientContext* context, v1::AttendResponse* response) {
+  const auto call = [&](grpc::ClientContext* context, v1::AttendResponse* response) {
     grpc::Status outcome;
     absl::Notification done;
     BeginStream(*stubs_->attention, context, &request, response, watch, [&](grpc::Status status) {
@@ -171,7 +178,8 @@ absl::StatusOr<v1::AttendResponse> Client::AttendStream(const v1::AttendRequest&
     });
     done.WaitForNotification();
     return outcome;
-  });
+  };
+  return RunWithRetries<v1::AttendResponse>(call, /*streams=*/true);
 }
 
 absl::StatusOr<v1::AttendResponse> Client::Attend(const v1::AttendRequest& request) const {
@@ -243,15 +251,15 @@ absl::StatusOr<v1::TraceStackResponse> Client::TraceStack(const v1::TraceStackRe
 }
 
 PendingCall Client::AttendAsync(v1::AttendRequest request, Done<v1::AttendResponse> done) const {
+  const bool streams = NeedsStream(request);
   return RunAsync<v1::AttendRequest, v1::AttendResponse>(
       std::move(request), std::move(done),
-      [](Stubs& stubs, grpc::ClientContext* context, const v1::AttendRequest* asked, v1::AttendResponse* response,
-         std::function<void(grpc::Status)> ended) {
-        if (NeedsStream(*asked)) {
-          return BeginStream(*stubs.attention, context, asked, response, /*watch=*/{}, std::move(ended));
-        }
+      [streams](Stubs& stubs, grpc::ClientContext* context, const v1::AttendRequest* asked,
+                v1::AttendResponse* response, std::function<void(grpc::Status)> ended) {
+        if (streams) return BeginStream(*stubs.attention, context, asked, response, /*watch=*/{}, std::move(ended));
         stubs.attention->async()->Attend(context, asked, response, std::move(ended));
-      });
+      },
+      streams);
 }
 
 PendingCall Client::CompareAlgorithmsAsync(v1::CompareAlgorithmsRequest request,

@@ -135,9 +135,9 @@ class Client {
   Client(const ClientOptions& options, std::unique_ptr<Stubs> stubs);
 
   template <typename Response, typename Call>
-  absl::StatusOr<Response> RunWithRetries(const Call& call) const;
+  absl::StatusOr<Response> RunWithRetries(const Call& call, bool streams = false) const;
   template <typename Request, typename Response, typename Call>
-  PendingCall RunAsync(Request request, Done<Response> done, const Call& call) const;
+  PendingCall RunAsync(Request request, Done<Response> done, const Call& call, bool streams = false) const;
 
   const absl::Duration deadline_;
   const int max_attempts_;

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 from headlight import requests, streaming
+from headlight.channel import Attempts
+from headlight.errors import error_with
 from headlight.v1 import attention_service_pb2 as attention_pb
 from headlight.v1 import attention_service_pb2_grpc as attention_grpc
 from headlight.v1 import outputs_pb2 as outputs_pb
@@ -422,3 +424,12 @@ def test_a_bar_takes_tqdm(client, rng, monkeypatch) -> None:
     client.attend(*heads(rng), stream=True)
     with pytest.raises(ModuleNotFoundError, match="pip install tqdm"):
         client.attend(*heads(rng), stream=True, progress=True)
+
+
+def test_streams_that_break_begin_anew_as_often_as_calls_are_tried() -> None:
+    """gRPC itself sees to other calls."""
+    options, gone = headlight.Options(max_attempts=3), error_with(grpc.StatusCode.UNAVAILABLE, "gone")
+    attempts = Attempts(options, 10, streams=True)
+    first, second, third = (attempts.wait_after(gone) for _ in range(3))
+    assert 0.08 <= first <= 0.12 and 0.16 <= second <= 0.24 and third is None
+    assert Attempts(options, 10).wait_after(gone) is None

@@ -121,7 +121,10 @@ class AsyncClient:
         self, method: Callable[..., Awaitable[Response]], request: Message, *, deadline: float | None = None
     ) -> Response:
         """Any unary call of the stubs, by message: client.call(client.attention.Attend, request)."""
-        attempts = Attempts(self._options, deadline)
+        return await self._try(Attempts(self._options, deadline), method, request)
+
+    async def _try(self, attempts: Attempts, method: Callable[..., Any], request: Any) -> Any:
+        """Until it succeeds, or there is no other attempt."""
         while True:
             try:
                 return await self._attempt(method, request, attempts.timeout())
@@ -157,7 +160,7 @@ class AsyncClient:
                 await _assemble(assembly, self.attention.AttendStream(messages_of(asked, watch), **terms))
             return assembly.answer()
 
-        return await self.call(streamed, request, deadline=deadline)
+        return await self._try(Attempts(self._options, deadline, streams=True), streamed, request)
 
     async def attend(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ import grpc
 from headlight.errors import HeadlightError, error_with
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+_ATTEND_STREAM = {"service": "headlight.v1.AttentionService", "method": "AttendStream"}
 _SERVICES = ("AttentionService", "AnalysisService", "LayerService")
 _MOST_ATTEMPTS = 5  # gRPC takes no more
 _MOST_BYTES = 2**31 - 1  # an int to gRPC
@@ -127,7 +129,8 @@ class Options:
         }
         names = [{"service": f"headlight.v1.{service}"} for service in _SERVICES]
         config: dict[str, object] = {
-            "methodConfig": [{"name": names, "retryPolicy": retry}],
+            # AttendStream is tried again by Attempts: gRPC's core may lose what it sends once more, and wait for ever.
+            "methodConfig": [{"name": [_ATTEND_STREAM]}, {"name": names, "retryPolicy": retry}],
             "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
         }
         if self.spread_over_replicas:
@@ -165,15 +168,17 @@ class OptionKeywords(TypedDict, total=False):
 
 
 class Attempts:
-    """The attempts of one call. gRPC itself sees to UNAVAILABLE; RESOURCE_EXHAUSTED is tried again here, and only where
-    the server said when to come back, because a message that is too large carries the same code. ValueError: a deadline
-    that is not above 0."""
+    """The attempts of one call. gRPC itself sees to UNAVAILABLE, but of streams, which begin anew here;
+    RESOURCE_EXHAUSTED is tried again here, and only where the server said when to come back, because a message that is
+    too large carries the same code. ValueError: a deadline that is not above 0."""
 
-    def __init__(self, options: Options, deadline: float | None) -> None:
+    def __init__(self, options: Options, deadline: float | None, streams: bool = False) -> None:
         seconds = options.deadline if deadline is None else deadline
         _check_deadline(seconds)
         self._end = time.monotonic() + seconds
         self._left = options.max_attempts
+        self._streams = streams
+        self._backoff = 0.1
 
     def timeout(self) -> float | None:
         """Seconds that are left; None: no bound. DeadlineExceededError: there are none."""
@@ -187,7 +192,10 @@ class Attempts:
     def wait_after(self, error: HeadlightError) -> float | None:
         """Seconds before the next attempt; None: there is none."""
         self._left -= 1
-        wait = error.retry_after if error.code == grpc.StatusCode.RESOURCE_EXHAUSTED else None
+        breaks = self._streams and error.code == grpc.StatusCode.UNAVAILABLE
+        wait = error.retry_after if breaks or error.code == grpc.StatusCode.RESOURCE_EXHAUSTED else None
+        if wait is None and breaks:
+            wait, self._backoff = self._backoff * random.uniform(0.8, 1.2), min(2 * self._backoff, 1.0)
         if wait is None or self._left == 0 or time.monotonic() + wait >= self._end:
             return None
         return wait

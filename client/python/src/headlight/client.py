@@ -68,7 +68,10 @@ class Client:
 
     def call(self, method: Callable[..., Response], request: Message, *, deadline: float | None = None) -> Response:
         """Any unary call of the stubs, by message: client.call(client.attention.Attend, request)."""
-        attempts = Attempts(self._options, deadline)
+        return self._try(Attempts(self._options, deadline), method, request)
+
+    def _try(self, attempts: Attempts, method: Callable[..., Any], request: Any) -> Any:
+        """Until it succeeds, or there is no other attempt."""
         while True:
             try:
                 return self._attempt(method, request, attempts.timeout())
@@ -110,7 +113,7 @@ class Client:
                     call.cancel()  # where the answer is broken, there is no use in sending on
             return assembly.answer()
 
-        return self.call(streamed, request, deadline=deadline)
+        return self._try(Attempts(self._options, deadline, streams=True), streamed, request)
 
     def attend(
         self,
