@@ -140,7 +140,7 @@ def test_it_does_not_wait_beyond_the_deadline(client, failing) -> None:
 def test_a_policy_with_full_in_it_would_retry_without_pushback(client, failing) -> None:
     """Why the code is not in the list."""
     config = json.loads(block("json"))
-    config["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"].append("RESOURCE_EXHAUSTED")
+    config["methodConfig"][-1]["retryPolicy"]["retryableStatusCodes"].append("RESOURCE_EXHAUSTED")
     failing.failures.append((FULL, ""))
     client(failing.address, json.dumps(config))["attend"](LARGE, timeout=20)
     assert failing.calls == 2
