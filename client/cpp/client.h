@@ -75,7 +75,8 @@ class Client {
  public:
   // Does not connect yet; the first call does. INVALID_ARGUMENT: an empty address, another option that is out of its
   // range, a certificate without key or a key without certificate, a token with a character that is not printable
-  // ASCII.
+  // ASCII. For the whole process it switches off abseil's search for deadlocks (SetMutexDeadlockDetectionMode), which
+  // Debian builds in, and which gRPC's own locks set off.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
 
   ~Client();

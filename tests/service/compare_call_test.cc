@@ -64,9 +64,10 @@ TEST_F(CompareCallTest, GivesBackItsPlaceAndItsMemory) {
   {
     CompareCall call(shared_);
     ASSERT_TRUE(Run(call, request_, &response_).ok());
-    EXPECT_EQ(admission_.calls(), 1);
+    EXPECT_EQ(admission_.calls(), 0);
+    EXPECT_GT(admission_.reserved_bytes(), 0) << "its answer is there";
   }
-  EXPECT_EQ(admission_.calls(), 0);
+  EXPECT_EQ(admission_.reserved_bytes(), 0);
   EXPECT_EQ(memory_.now(), 0);
 }
 
