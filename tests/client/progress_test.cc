@@ -61,7 +61,7 @@ TEST(Progress, FitsTheTerminal) {
   }
 }
 
-// What a bar writes to a terminal of so many columns.
+// What a bar writes to a terminal of so many columns; all of it fits the terminal's buffer.
 std::string Shown(unsigned short columns, const std::vector<client::StreamProgress>& all) {
   winsize size{};
   size.ws_col = columns;
@@ -75,10 +75,17 @@ std::string Shown(unsigned short columns, const std::vector<client::StreamProgre
     for (const client::StreamProgress& progress : all) bar.Show(progress);
   }
   dup2(before, STDERR_FILENO);
-  std::array<char, 4096> text{};
-  const ssize_t bytes = read(ours, text.data(), text.size());  // all fits the terminal's buffer
-  for (const int file : {before, theirs, ours}) close(file);
-  return {text.data(), static_cast<std::size_t>(bytes)};
+  close(before);
+  close(theirs);
+  std::string shown;
+  std::array<char, 4096> part{};
+  for (;;) {  // the kernel carries what was written in parts; after the last comes an error: nobody writes any more
+    const ssize_t bytes = read(ours, part.data(), part.size());
+    if (bytes <= 0) break;
+    shown.append(part.data(), static_cast<std::size_t>(bytes));
+  }
+  close(ours);
+  return shown;
 }
 
 TEST(Progress, AsksTheTerminal) {
