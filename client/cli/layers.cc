@@ -171,8 +171,10 @@ ExitCode RunUpload(const Session& session, const LayerFlags& flags) {
   std::optional<ProgressBar> progress(std::in_place);
   const auto answer = (*client)->UploadLayer(
       *header,
-      [&file](std::size_t most) -> absl::StatusOr<std::string> {
+      [&file](std::uint64_t offset, std::size_t most) -> absl::StatusOr<std::string> {
         std::string bytes(most, '\0');
+        file.clear();
+        file.seekg(static_cast<std::streamoff>(offset));
         file.read(bytes.data(), static_cast<std::streamsize>(most));
         if (file.bad()) return absl::UnknownError("the file cannot be read to its end");
         bytes.resize(static_cast<std::size_t>(file.gcount()));

@@ -34,9 +34,10 @@ namespace {
 constexpr int kMostAttempts = 5;  // gRPC takes no more
 
 // RESOURCE_EXHAUSTED is not in the list: a retry policy cannot say "only with pushback". Attempts are the %d. Not of
-// AttendStream, which Attempts tries again: gRPC 1.51 may lose what it sends once more, and wait for ever.
+// streams, which Attempts tries again: gRPC 1.51 may lose what it sends once more, and wait for ever.
 constexpr char kRetries[] = R"("methodConfig": [{
-  "name": [{"service": "headlight.v1.AttentionService", "method": "AttendStream"}]
+  "name": [{"service": "headlight.v1.AttentionService", "method": "AttendStream"},
+           {"service": "headlight.v1.LayerService", "method": "UploadLayer"}]
 }, {
   "name": [{"service": "headlight.v1.AttentionService"}, {"service": "headlight.v1.LayerService"},
            {"service": "headlight.v1.AnalysisService"}],
@@ -329,35 +330,34 @@ absl::StatusOr<v1::PruneLayerResponse> Client::PruneLayer(const v1::PruneLayerRe
   });
 }
 
-absl::StatusOr<v1::UploadLayerResponse> Client::UploadLayer(const v1::UploadLayerHeader& header, const ReadBytes& next,
+absl::StatusOr<v1::UploadLayerResponse> Client::UploadLayer(const v1::UploadLayerHeader& header, const ReadBytes& read,
                                                             const std::function<void(std::uint64_t)>& sent) const {
   constexpr std::size_t kChunk = std::size_t{1} << 20;
-  grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + deadline_));
-  if (!authorization_.empty()) context.AddMetadata("authorization", authorization_);
-  v1::UploadLayerResponse response;
-  const auto writer = stubs_->layers->UploadLayer(&context, &response);
-  v1::UploadLayerRequest message;
-  *message.mutable_header() = header;
-  absl::Status read;
-  std::uint64_t bytes = 0;
-  // A write that fails says that the server has ended the call: why, Finish tells.
-  while (writer->Write(message)) {
-    sent(bytes);
-    absl::StatusOr<std::string> chunk = next(kChunk);
-    if (!chunk.ok()) {
-      read = chunk.status();
-      context.TryCancel();
+  absl::Status unread;
+  const auto call = [&](grpc::ClientContext* context, v1::UploadLayerResponse* response) {
+    unread = absl::OkStatus();
+    const auto writer = stubs_->layers->UploadLayer(context, response);
+    v1::UploadLayerRequest message;
+    *message.mutable_header() = header;
+    std::uint64_t bytes = 0;
+    // A write that fails says that the server has ended the call: why, Finish tells.
+    while (writer->Write(message)) {
+      sent(bytes);
+      absl::StatusOr<std::string> chunk = read(bytes, kChunk);
+      if (!chunk.ok()) {
+        unread = chunk.status();
+        context->TryCancel();
+      }
+      if (!unread.ok() || chunk->empty()) break;
+      bytes += chunk->size();
+      message.set_chunk(*std::move(chunk));
     }
-    if (!read.ok() || chunk->empty()) break;
-    bytes += chunk->size();
-    message.set_chunk(*std::move(chunk));
-  }
-  writer->WritesDone();
-  const grpc::Status outcome = writer->Finish();
-  if (!read.ok()) return read;
-  if (!outcome.ok()) return StatusFromGrpc(outcome, context.GetServerTrailingMetadata());
-  return response;
+    writer->WritesDone();
+    return writer->Finish();
+  };
+  auto answer = RunWithRetries<v1::UploadLayerResponse>(call, /*streams=*/true);
+  if (!unread.ok()) return unread;
+  return answer;
 }
 
 absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::CheckHealth(

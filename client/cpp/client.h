@@ -2,8 +2,8 @@
 //
 // The channel is set as docs/clients.md recommends. For real tensors: answers up to 256 MiB, and requests up to that
 // size kept for a retry (gRPC's defaults fail beyond 4 MiB, and silently never retry beyond 256 KiB). UNAVAILABLE is
-// retried by gRPC, up to 4 attempts; RESOURCE_EXHAUSTED likewise, but only where the server said when to come back,
-// because a message that is too large carries the same code.
+// retried by gRPC, of streams by us, up to 4 attempts; RESOURCE_EXHAUSTED likewise, but only where the server said when
+// to come back, because a message that is too large carries the same code.
 #ifndef HEADLIGHT_CLIENT_CPP_CLIENT_H_
 #define HEADLIGHT_CLIENT_CPP_CLIENT_H_
 
@@ -121,10 +121,10 @@ class Client {
   absl::StatusOr<v1::GetLayerResponse> GetLayer(const v1::GetLayerRequest& request) const;
   absl::StatusOr<v1::DeleteLayerResponse> DeleteLayer(const v1::DeleteLayerRequest& request) const;
   absl::StatusOr<v1::PruneLayerResponse> PruneLayer(const v1::PruneLayerRequest& request) const;
-  // Sends a file in chunks of 1 MiB. `next` gives the bytes that follow, at most so many, and an empty text at the end;
-  // `sent` is told how many have been written so far. gRPC keeps what was sent for a retry up to max_message_bytes.
-  using ReadBytes = std::function<absl::StatusOr<std::string>(std::size_t most)>;
-  absl::StatusOr<v1::UploadLayerResponse> UploadLayer(const v1::UploadLayerHeader& header, const ReadBytes& next,
+  // Sends a file in chunks of 1 MiB. `read` gives its bytes from an offset on, at most so many, and an empty text at
+  // the end; `sent` is told how many have been written so far. Both begin anew where the call is tried again.
+  using ReadBytes = std::function<absl::StatusOr<std::string>(std::uint64_t offset, std::size_t most)>;
+  absl::StatusOr<v1::UploadLayerResponse> UploadLayer(const v1::UploadLayerHeader& header, const ReadBytes& read,
                                                       const std::function<void(std::uint64_t)>& sent) const;
 
   // What grpc.health.v1 says of a service; "" is the server as a whole. SERVICE_UNKNOWN where the server does not know

@@ -17,7 +17,10 @@ import grpc
 from headlight.errors import HeadlightError, error_with
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-_ATTEND_STREAM = {"service": "headlight.v1.AttentionService", "method": "AttendStream"}
+_STREAMS = [
+    {"service": "headlight.v1.AttentionService", "method": "AttendStream"},
+    {"service": "headlight.v1.LayerService", "method": "UploadLayer"},
+]
 _SERVICES = ("AttentionService", "AnalysisService", "LayerService")
 _MOST_ATTEMPTS = 5  # gRPC takes no more
 _MOST_BYTES = 2**31 - 1  # an int to gRPC
@@ -129,8 +132,8 @@ class Options:
         }
         names = [{"service": f"headlight.v1.{service}"} for service in _SERVICES]
         config: dict[str, object] = {
-            # AttendStream is tried again by Attempts: gRPC's core may lose what it sends once more, and wait for ever.
-            "methodConfig": [{"name": [_ATTEND_STREAM]}, {"name": names, "retryPolicy": retry}],
+            # Streams are tried again by Attempts: gRPC's core may lose what it sends once more, and wait for ever.
+            "methodConfig": [{"name": _STREAMS}, {"name": names, "retryPolicy": retry}],
             "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
         }
         if self.spread_over_replicas:
