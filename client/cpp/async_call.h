@@ -30,10 +30,10 @@ class AsyncCall final : public PendingCall::Call, public std::enable_shared_from
   using Begin = std::function<void(grpc::ClientContext*, const Request*, Response*, std::function<void(grpc::Status)>)>;
 
   AsyncCall(Attempts attempts, Request request, Begin begin, Done done)
-      : attempts_(std::move(attempts)),
-        request_(std::move(request)),
+      : request_(std::move(request)),
         begin_(std::move(begin)),
-        done_(std::move(done)) {}
+        done_(std::move(done)),
+        attempts_(std::move(attempts)) {}
 
   void Try() {
     const absl::MutexLock lock(&mutex_);
@@ -53,29 +53,28 @@ class AsyncCall final : public PendingCall::Call, public std::enable_shared_from
 
  private:
   void Ended(const grpc::Status& outcome) {
-    if (outcome.ok()) return done_(std::move(response_));
-    const absl::Status status = FailedFor(outcome);
-    if (!status.ok()) done_(status);
+    if (std::optional<absl::StatusOr<Response>> answer = AnswerFor(outcome)) done_(*std::move(answer));
   }
 
-  // Why it failed for good; OK where it is tried again.
-  absl::Status FailedFor(const grpc::Status& outcome) {
+  // None where it is tried again.
+  std::optional<absl::StatusOr<Response>> AnswerFor(const grpc::Status& outcome) {
     const absl::MutexLock lock(&mutex_);
+    if (outcome.ok()) return std::move(response_);
     absl::Status status = StatusFromGrpc(outcome, context_->GetServerTrailingMetadata());
     const std::optional<absl::Duration> delay = attempts_.DelayAfter(status);
     if (!delay.has_value()) return status;
     if (cancelled_) return absl::CancelledError("cancelled before it was tried again");
     alarm_.Set(absl::ToChronoTime(absl::Now() + *delay),
                [self = this->shared_from_this()](bool /*ok*/) { self->Try(); });
-    return absl::OkStatus();
+    return std::nullopt;
   }
 
-  Attempts attempts_;
   const Request request_;
   const Begin begin_;  // holds the channel, and so goes after whatever uses it: what `done` keeps may be a client
   const Done done_;
-  Response response_;
-  absl::Mutex mutex_;
+  absl::Mutex mutex_;  // of what one of gRPC's threads has done, and the next goes on with
+  Attempts attempts_ ABSL_GUARDED_BY(mutex_);
+  Response response_ ABSL_GUARDED_BY(mutex_);
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   std::unique_ptr<grpc::ClientContext> context_ ABSL_GUARDED_BY(mutex_);
   grpc::Alarm alarm_ ABSL_GUARDED_BY(mutex_);

@@ -310,12 +310,14 @@ class StreamCall final : public grpc::ClientBidiReactor<v1::AttendStreamRequest,
 
   void Begin(v1::AttentionService::Stub& stub, grpc::ClientContext* context) {
     stub.async()->AttendStream(context, this);
+    AddHold();  // until all below has begun: the call may end meanwhile
+    StartCall();
     {
       const absl::MutexLock lock(&writing_);
       StartRead(&answer_);
       Write();
     }
-    StartCall();
+    RemoveHold();
   }
 
   void OnWriteDone(bool ok) override {
