@@ -309,8 +309,9 @@ void Process::WarmUp() {
   };
   constexpr v1::ComputePrecision kFloat = v1::COMPUTE_PRECISION_FLOAT32;
   for (const Shape& shape :
-       {Shape{128, v1::ALGORITHM_FLASH, kFloat}, Shape{512, v1::ALGORITHM_FLASH, kFloat},
-        Shape{512, v1::ALGORITHM_FLASH, v1::COMPUTE_PRECISION_BFLOAT16}, Shape{256, v1::ALGORITHM_NAIVE, kFloat}}) {
+       {Shape{512, v1::ALGORITHM_FLASH, kFloat}, Shape{512, v1::ALGORITHM_FLASH, v1::COMPUTE_PRECISION_BFLOAT16},
+        Shape{256, v1::ALGORITHM_NAIVE, kFloat}, Shape{128, v1::ALGORITHM_FLASH, kFloat}}) {
+    malloc_trim(0);  // what the larger shapes before needed; a short call's memory is kept for the first one
     v1::AttendRequest request;
     v1::SelfAttention* input = request.mutable_self_attention();
     input->mutable_seeded_embeddings()->set_tokens(shape.tokens);
@@ -335,7 +336,6 @@ void Process::WarmUp() {
     }
     if (std::isfinite(fastest)) admission_.model().Learn(cost, fastest);
   }
-  malloc_trim(0);  // what calls will need they take again
 }
 
 std::string Process::Addresses() const {
