@@ -1,5 +1,6 @@
 #include "server/engine/products.h"
 
+#include <cmath>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -72,6 +73,14 @@ void MakeRoom(CallState& call, const MatmulShape& product, KeyValueRows& rows, B
 
 }  // namespace
 
+bool QueryCarriesScale(const CallState& call) {
+  constexpr double kLeast = 0x1p-16;  // below, small numbers would lose digits that count
+  const double scale = call.spec().scale;
+  int exponent = 0;
+  const bool exact = std::frexp(scale, &exponent) == 0.5 && scale >= kLeast && scale <= 1;
+  return !call.plan.bf16_products || exact;
+}
+
 MatmulShape ScoreProduct(const CallState& call, std::int64_t rows, std::int64_t keys, std::int64_t stride) {
   MatmulShape shape;
   shape.m = rows;
@@ -80,7 +89,7 @@ MatmulShape ScoreProduct(const CallState& call, std::int64_t rows, std::int64_t 
   shape.ldb = stride;
   shape.transpose_b = true;
   shape.kind = KindOf(call);
-  if (call.plan.bf16_products) shape.alpha = static_cast<float>(call.spec().scale);
+  if (!QueryCarriesScale(call)) shape.alpha = static_cast<float>(call.spec().scale);
   return shape;
 }
 

@@ -10,8 +10,12 @@
 
 namespace headlight {
 
+// Whether scores are scaled by their Q: in float32, and where the scale is a power of two up to 1, which changes Q's
+// exponents and no digit of the scores. Elsewhere Q in bfloat16 would be rounded once more.
+bool QueryCarriesScale(const CallState& call);
+
 // Scores [rows, keys] of Q [rows, D], both dense: elsewhere oneDNN takes its slower kernels. K's rows are `stride`
-// elements apart. Scores of bfloat16 are scaled here; those of float32 by their Q.
+// elements apart. They are scaled here where Q does not carry it.
 MatmulShape ScoreProduct(const CallState& call, std::int64_t rows, std::int64_t keys, std::int64_t stride);
 
 // [rows, Dv] += weights [rows, keys] V, both dense. V's rows are `stride` elements apart.

@@ -137,6 +137,7 @@ void Tiles::Start(const QueryBlock& block) {
     const std::int64_t to = (stack + 1) * padded * size;
     bf16 ? std::fill(halves + from, halves + to, std::uint16_t{0}) : std::fill(query_ + from, query_ + to, 0.0F);
   }
+  if (bf16 && QueryCarriesScale(call_)) ScaleHalves(halves, block.key_value_heads * padded * size);
   const std::int64_t all = block.tile_rows();
   std::fill(output_.data, output_.Row(all), 0.0F);
   std::fill(largest_, largest_ + all, kNothing);
@@ -148,6 +149,17 @@ void Tiles::Start(const QueryBlock& block) {
     const Dimensions& d = call_.dims();
     const std::int64_t first = (block.batch * d.query_heads + part.head) * d.query_tokens + block.rows.begin;
     std::copy_n(call_.alibi_bases.data() + first, rows, bases_ + part.tile_row);
+  }
+}
+
+void Tiles::ScaleHalves(std::uint16_t* halves, std::int64_t count) {
+  const std::int64_t room = call_.plan.tile.keys * call_.dims().head_size;
+  for (std::int64_t at = 0; at < count; at += room) {
+    const std::int64_t n = std::min(room, count - at);
+    auto* bytes = reinterpret_cast<std::byte*>(halves + at);
+    WidenRow(TensorKind::kBF16, bytes, key_room_, n);
+    ScaleRow(key_room_, n, static_cast<float>(call_.spec().scale));
+    NarrowRow(TensorKind::kBF16, key_room_, bytes, n);
   }
 }
 

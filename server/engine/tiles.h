@@ -99,6 +99,8 @@ class Tiles {
     std::int64_t step;    // elements from head to head
     bool packed = false;  // a packed tile; `stride` is what it was packed from
   };
+  // Scales query rows in place, by a power of two: they stay what they are in bfloat16. Uses the room for keys.
+  void ScaleHalves(std::uint16_t* halves, std::int64_t count);
   // A packed tile where there is one; in place where they lie ready and there is no tail; else made in `room`.
   Rows LoadRows(const QueryBlock& block, const KeyValueRows& from, Range keys, float* room) const;
   // A product of the block's first key/value head made one of all of them.

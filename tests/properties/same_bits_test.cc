@@ -2,7 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "server/kernels/convert.h"
 #include "tests/support/oracle.h"
 
 namespace headlight {
@@ -122,6 +128,37 @@ TEST(SameBits, WithPackedTilesOrWithout) {
         const auto never = [](ExecutionPlan& plan) { plan.packs_key_tiles = plan.packs_value_tiles = false; };
         EXPECT_EQ(packed, BytesOf(*bound, Algorithm::kFlash, 1, never));
         EXPECT_EQ(packed, BytesOf(*bound, Algorithm::kFlash, 3));
+      }
+    }
+  }
+}
+
+// A power of two changes exponents alone, whoever multiplies by it.
+TEST(SameBits, WhereTheCallerScalesTheQueryByAPowerOfTwo) {
+  constexpr std::int64_t kScaleExponent = 3;
+  for (const TensorKind kind : {TensorKind::kF32, TensorKind::kBF16}) {
+    for (const auto& [tq, tk] : {std::pair(37, 5), std::pair(530, 1100)}) {  // query rows beyond keys, and packed tiles
+      Problem p;
+      p.hq = 4;
+      p.d = p.dv = 64;
+      p.tq = tq;
+      p.tk = tk;
+      p.kind = kind;
+      p.precision = ComputePrecision::kBFloat16;
+      p.scale = std::ldexp(1.0, -kScaleExponent);
+      SCOPED_TRACE(p.Describe());
+      const auto by_engine = Bind(p);
+      p.scale = 1;
+      const auto by_caller = Bind(p);
+      std::string& bytes = by_caller->query.bytes;
+      std::vector<float> numbers(bytes.size() / (kind == TensorKind::kBF16 ? 2 : 4));
+      WidenRow(kind, reinterpret_cast<const std::byte*>(bytes.data()), numbers.data(),
+               static_cast<std::int64_t>(numbers.size()));
+      for (float& number : numbers) number = std::ldexp(number, -kScaleExponent);
+      NarrowRow(kind, numbers.data(), reinterpret_cast<std::byte*>(bytes.data()),
+                static_cast<std::int64_t>(numbers.size()));
+      for (const Algorithm algorithm : {Algorithm::kNaive, Algorithm::kFlash}) {
+        EXPECT_TRUE(BytesOf(*by_engine, algorithm, 2) == BytesOf(*by_caller, algorithm, 2));
       }
     }
   }
