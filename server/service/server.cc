@@ -300,7 +300,8 @@ absl::Status Process::RunOwn(const v1::AttendRequest& request, AttendCall& call)
 }
 
 // The first call of a process pays for oneDNN's code generation: let it not be a user's. And what calls take here is
-// learned, so that admission knows it from the first.
+// learned, so that admission knows it from the first: of long ones before short ones, whose rate would be taken for
+// theirs.
 void Process::WarmUp() {
   struct Shape {
     std::int64_t tokens;
