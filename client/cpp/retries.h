@@ -17,7 +17,8 @@ namespace headlight::client {
 // Not thread-safe.
 class Attempts {
  public:
-  // `end` is when all of them must have ended; `authorization`, where not empty, goes with each. `streams`: of a stream.
+  // `end` is when all of them must have ended; `authorization`, where not empty, goes with each. `streams`: of a
+  // stream.
   Attempts(int most, absl::Time end, std::string authorization, bool streams = false);
 
   // What the next attempt is made with.
