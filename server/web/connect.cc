@@ -70,9 +70,10 @@ std::unique_ptr<Message> New(const google::protobuf::Descriptor* type) {
   return std::unique_ptr<Message>(MessageFactory::generated_factory()->GetPrototype(type)->New());
 }
 
-grpc::ByteBuffer BufferOf(const std::string& bytes) {
-  const grpc::Slice slice(bytes.data(), bytes.size(), grpc::Slice::STATIC_SLICE);
-  return {&slice, 1};
+// Owns the bytes: where a call is given up, the server may still read them when the client's side has ended.
+grpc::Slice SliceOf(std::string bytes) {
+  auto* kept = new std::string(std::move(bytes));
+  return {kept->data(), kept->size(), [](void* text) { delete static_cast<std::string*>(text); }, kept};
 }
 
 // The request's bytes as gRPC sends them; those of `body` where they are that already, else those put in `made`.
@@ -182,13 +183,14 @@ std::optional<WebAnswer> ConnectGateway::RefuseBody(const ConnectHead& head, std
   return busy;
 }
 
-WebAnswer ConnectGateway::Call(const ConnectHead& head, const std::string& body, HeldBytes& held,
+WebAnswer ConnectGateway::Call(const ConnectHead& head, std::string body, HeldBytes& held,
                                const std::function<bool()>& gone) const {
   const google::protobuf::MethodDescriptor& method = *methods_.at(head.path);
   const Codec codec = CodecOf(head).value();
   std::string made;
   if (const grpc::Status read = BytesOf(method, codec, limits_, body, &made); !read.ok()) return ConnectError(read);
-  const grpc::ByteBuffer request = BufferOf(codec == Codec::kProto ? body : made);
+  const grpc::Slice bytes = SliceOf(std::move(codec == Codec::kProto ? body : made));
+  const grpc::ByteBuffer request(&bytes, 1);
   grpc::ByteBuffer response;
   grpc::ClientContext context;
   AddMetadata(head.headers, &context);
@@ -208,7 +210,7 @@ WebAnswer ConnectGateway::Call(const ConnectHead& head, const std::string& body,
   WebAnswer answer{200, codec == Codec::kJson ? "application/json" : "application/proto", {}, ""};
   // All that gRPC says of a message that it cannot read.
   if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && codec == Codec::kProto &&
-      !New(method.input_type())->ParseFromString(body)) {
+      !New(method.input_type())->ParseFromArray(bytes.begin(), static_cast<int>(bytes.size()))) {
     status = {grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("the body is no ", method.input_type()->full_name())};
   }
   if (status.ok()) status = BodyOf(method, codec, &response, held, &answer.body);

@@ -80,8 +80,7 @@ class ConnectGateway {
 
   // Calls and waits. REQUIRES: neither was refused. `gone` is asked now and then; once it is true the call is
   // cancelled.
-  WebAnswer Call(const ConnectHead& head, const std::string& body, HeldBytes& held,
-                 const std::function<bool()>& gone) const;
+  WebAnswer Call(const ConnectHead& head, std::string body, HeldBytes& held, const std::function<bool()>& gone) const;
 
  private:
   std::map<std::string, const google::protobuf::MethodDescriptor*> methods_;  // by path

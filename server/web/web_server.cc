@@ -175,8 +175,8 @@ class WebServer::Http final : public httplib::Server {
     if (request.get_header_value("Connection") != "close") response.set_header("Connection", "close");
   }
 
-  WebAnswer Call(const ConnectHead& head, const std::string& body, HeldBytes held) const {
-    return gateway_->Call(head, body, held, [connection = current] { return connection->gone(); });
+  WebAnswer Call(const ConnectHead& head, std::string body, HeldBytes held) const {
+    return gateway_->Call(head, std::move(body), held, [connection = current] { return connection->gone(); });
   }
 
   static void AllowOrigin(const std::string& origin, Response& response) {
@@ -234,7 +234,7 @@ class WebServer::Http final : public httplib::Server {
       if (!refusal.has_value()) refusal = ConnectError(grpc::StatusCode::INVALID_ARGUMENT, "the body is cut off");
       return Fill(*std::move(refusal), response);
     }
-    Fill(Call(head, body, std::move(held)), response);
+    Fill(Call(head, std::move(body), std::move(held)), response);
   }
 
   WebOptions options_;
