@@ -8,7 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "headlight/v1/attention_service.grpc.pb.h"
 #include "server/web/connect_error.h"
 #include "server/web/connect_metadata.h"
@@ -199,6 +201,42 @@ TEST_F(ConnectTest, WhoGoesAwayCancels) {
       gateway->Call({kPath, {{"content-type", "application/proto"}, {"connect-timeout-ms", "20"}}, -1}, "", held,
                     [] { return false; });
   EXPECT_EQ(CodeOf(late), "deadline_exceeded");
+}
+
+// Keeps what it was sent beyond the end of the call, as a server does that is still reading when it is cancelled.
+class Keeps final : public v1::AttentionService::WithRawCallbackMethod_Attend<v1::AttentionService::Service> {
+ public:
+  grpc::ServerUnaryReactor* Attend(grpc::CallbackServerContext*, const grpc::ByteBuffer* request,
+                                   grpc::ByteBuffer*) override {
+    kept = *request;
+    came.Notify();
+    return new UntilCancelled;
+  }
+
+  grpc::ByteBuffer kept;
+  absl::Notification came;
+};
+
+TEST(ConnectBytesTest, OutliveACallThatIsGivenUp) {
+  Keeps service;
+  grpc::ServerBuilder builder;
+  builder.RegisterService(&service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  const ConnectGateway gateway(server->InProcessChannel({}), {"headlight.v1.AttentionService"}, {});
+  const std::string sent(50'000, 'q');  // longer than what gRPC would copy
+  HeldBytes held = gateway.Hold();
+  const WebAnswer answer =
+      gateway.Call({"/headlight.v1.AttentionService/Attend", {{"content-type", "application/proto"}}, -1}, sent, held,
+                   [&] { return service.came.HasBeenNotified(); });
+  EXPECT_EQ(CodeOf(answer), "canceled");
+  const std::string after(sent.size(), 'x');  // what most likely lies where the bytes would have been freed
+  std::vector<grpc::Slice> slices;
+  ASSERT_TRUE(service.kept.Dump(&slices).ok());
+  std::string kept;
+  for (const grpc::Slice& slice : slices) kept.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  EXPECT_TRUE(kept == sent) << "not the " << sent.size() << " bytes that were sent; " << after.front();
+  service.kept.Clear();
+  server->Shutdown(std::chrono::system_clock::now());
 }
 
 }  // namespace
