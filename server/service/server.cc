@@ -33,6 +33,7 @@
 #include "server/faults/fault.h"
 #include "server/host/cgroup.h"
 #include "server/host/descriptors.h"
+#include "server/host/threads.h"
 #include "server/kernels/cpu_target.h"
 #include "server/layers/load.h"
 #include "server/service/analysis_service.h"
@@ -51,6 +52,8 @@ namespace headlight {
 namespace {
 
 constexpr int kCutOff = 3;  // exit code where calls were cut off
+// Beside the workers: the log's, the memory watch's, the ports' and gRPC's, which aborts where it gets none.
+constexpr int kOtherThreads = 16;
 constexpr char kServiceName[] = "headlight.v1.AttentionService";
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(5);
 // How long answers that are complete may take to leave before streams that never end are cut.
@@ -479,6 +482,11 @@ int RunServer(const ServerOptions& options) {
   // Debian's abseil looks for cycles of locks at every lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   BlockSignals();
+  const int workers = options.threads > 0 ? options.threads : ComputeThreads();
+  if (const absl::Status status = TryThreads(workers + kOtherThreads); !status.ok()) {
+    std::fprintf(stderr, "headlight-server: %s\n", std::string(status.message()).c_str());
+    return 1;
+  }
   static LogCounts log_counts;
   SetUpLog(options.log_level, log_counts);
   RaiseDescriptorLimit();

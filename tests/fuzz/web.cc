@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -41,32 +42,42 @@ class Port {
 
   // All that comes back for these bytes. With `no_more` the server sees that nothing follows, which gives up a call.
   std::string Answer(const std::string& bytes, bool no_more) const {
-    const int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const timeval patience{20, 0};
-    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(static_cast<std::uint16_t>(web_->port()));
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const auto* address = reinterpret_cast<const sockaddr*>(&to);
-    const bool connected = connection >= 0 && connect(connection, address, sizeof(to)) == 0;
-    Expect(connected, "the port takes connections");
-    if (!connected) return "";
+    const int connection = Connect();
     (void)!send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (no_more) shutdown(connection, SHUT_WR);
     std::string answer;
     char buffer[4096];
     ssize_t got = 0;
-    do {  // libFuzzer's alarm interrupts
+    do {
       got = recv(connection, buffer, sizeof(buffer), 0);
       if (got > 0) answer.append(buffer, static_cast<std::size_t>(got));
-    } while (got > 0 || (got < 0 && errno == EINTR));
+    } while (got > 0 || (got < 0 && errno == EINTR));  // libFuzzer's alarm interrupts
     Expect(got == 0 || errno == ECONNRESET, "the server closes within 20 seconds");
     close(connection);
     return answer;
   }
 
  private:
+  // A new connection that waits at most 20 seconds for bytes.
+  int Connect() const {
+    const timeval patience{20, 0};
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<std::uint16_t>(web_->port()));
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    while (true) {
+      const int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      if (connection >= 0 && connect(connection, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0) {
+        setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        return connection;
+      }
+      const int why = errno;
+      // What libFuzzer's alarm interrupts connects on behind one's back: begin anew.
+      Expect(why == EINTR, "the port takes connections", std::generic_category().message(why));
+      if (connection >= 0) close(connection);
+    }
+  }
+
   v1::AttentionService::CallbackService service_;
   std::unique_ptr<grpc::Server> grpc_;
   std::unique_ptr<WebServer> web_;

@@ -1,8 +1,10 @@
 """From the ready line to the exit code: flags, environment, ports, deadlines, cancelling and SIGTERM."""
 
 import os
+import resource
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from rpc_errors import failure_of, refusal_of
-from server_process import NO_LIMITS, READY, Server, run_server, wait_until
+from server_process import BINARY, NO_LIMITS, READY, Server, environment, run_server, wait_until
 from wire import FLASH, NAIVE, service_grpc, service_pb
 
 IDLE_WITHIN = 0.1  # seconds from the end of a call to idle workers
@@ -194,6 +196,24 @@ def test_a_bad_flag(flag) -> None:
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert flag.partition("=")[0] in line
+
+
+def test_too_few_threads() -> None:
+    def limit() -> None:
+        """As a user who has no other process, and may not do as root may."""
+        if os.geteuid() == 0:
+            os.setuid(65433)
+        resource.setrlimit(resource.RLIMIT_NPROC, (6, 6))
+
+    with open(BINARY, "rb") as binary:  # it may lie where only root gets
+        ended = subprocess.run(
+            [f"/proc/self/fd/{binary.fileno()}", "--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--web="],
+            env=environment(), capture_output=True, text=True, timeout=20, preexec_fn=limit, pass_fds=[binary.fileno()],
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert "threads can be had" in line and "pids.max" in line and "--threads" in line
 
 
 def test_a_bad_variable() -> None:
