@@ -173,7 +173,7 @@ def test_a_call_over_http_is_a_call(start) -> None:
 
 
 def test_a_client_that_goes_away_cancels_its_call(start) -> None:
-    server = start("--threads=1", "--max-wait-seconds=100")
+    server = start("--threads=1", "--max-call-seconds=1000", "--max-wait-seconds=1000")
     body = make.seeded(tokens=16384, width=512, heads=8).SerializeToString()
     host, port = server.web.rsplit(":", 1)
     connection = socket.create_connection((host, int(port)), timeout=20)
