@@ -6,7 +6,8 @@
 
 namespace headlight {
 
-// Starts `count` threads (>= 0) at once and ends them; they are gone at the return. Thread-safe. RESOURCE_EXHAUSTED: not so many can be had; says what to raise.
+// Starts `count` threads (>= 0) at once and ends them; they are gone at the return. Thread-safe.
+// RESOURCE_EXHAUSTED: not so many can be had; says what to raise.
 absl::Status TryThreads(int count);
 
 }  // namespace headlight
